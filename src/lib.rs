@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! An executable model of Linux userfaultfd on shmem.
+#![allow(unused)] // skeleton
+#![allow(clippy::too_many_arguments)] // mirrored functions have the kernel's parameters
+
+pub mod arena;
+pub mod errno;
+pub mod event;
+pub mod flags;
+pub mod kernel;
+pub mod labels;
+pub mod mm;
+pub mod patch;
+pub mod point;
+pub mod shmem;
+pub mod syscall;
+pub mod uffd;
+pub mod vfs;

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/mincore.c`.
+
+#![allow(unused)] // skeleton: remove this line when the file is filled in
+#![allow(missing_docs)] // skeleton
+
+use crate::errno::*;
+use crate::flags::*;
+use crate::kernel::*;
+use crate::mm::pgtable::{Pmd, PteRef};
+
+pub async fn sys_mincore(k: &Kernel, start: u64, len: u64) -> KResult<Vec<bool>> {
+    todo!()
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Preemption points: the places where another CPU may run before this one goes on.
+//!
+//! `.await` in a mirrored function means exactly that. There are three flavours: a plain point before something that other
+//! CPUs can see or change ([`point`]), a lock that may have to be waited for (`mm::locking`), and sleeping ([`schedule`]).
+//! Each says what it is about to touch, so that a search over schedules can tell which ones commute.
+
+use crate::event::Event;
+use crate::kernel::{CtxId, InodeId, Kernel, MmId, PageId, SwpEntry, TableId, TaskState};
+use crate::mm::locking::{LockId, LockMode};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// What a step is about to touch without a lock that would order it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Touch {
+    /// i_size is read locklessly.
+    ReadSize(InodeId),
+    /// i_size is written.
+    WriteSize(InodeId),
+    /// A page-cache slot is looked up.
+    ReadSlot(InodeId, u64),
+    /// A page-cache slot is changed.
+    WriteSlot(InodeId, u64),
+    /// A PTE is looked at without its lock.
+    ReadPte(TableId, u64),
+    /// A page flag or count that lockless readers can see is changed.
+    WritePage(PageId),
+    /// Memory is allocated.
+    Alloc,
+    /// User memory is copied from or to.
+    UserCopy(MmId, u64),
+    /// `mmap_changing` and the queues of a context are looked at.
+    ReadCtx(CtxId),
+    /// They are changed.
+    WriteCtx(CtxId),
+    /// A swap slot is read or written.
+    SwapIo(SwpEntry),
+    /// i_private (the fallocate that is going on) is looked at.
+    ReadFalloc(InodeId),
+}
+
+/// Why a future is Pending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pause {
+    /// At a preemption point: it can go on at any time.
+    Point(Touch),
+    /// About to take a lock that may be free: it can go on at any time.
+    BeforeLock(LockId, LockMode),
+    /// Waits for a lock.
+    Lock(LockId, LockMode),
+    /// Asleep until its task state is Running.
+    Sleep,
+    /// Died of a BUG_ON; never goes on.
+    Dead,
+}
+
+/// See [`point`].
+#[must_use = "a preemption point does nothing unless awaited"]
+pub struct Point<'k> {
+    k: &'k Kernel,
+    touch: Touch,
+    passed: bool,
+}
+
+/// Another CPU may run here, before `touch` takes effect.
+#[inline]
+pub fn point(k: &Kernel, touch: Touch) -> Point<'_> {
+    Point { k, touch, passed: false }
+}
+
+impl Future for Point<'_> {
+    type Output = ();
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.passed || !self.k.run.preempt.get() {
+            return Poll::Ready(());
+        }
+        self.passed = true;
+        self.k.run.pause.set(Some(Pause::Point(self.touch)));
+        Poll::Pending
+    }
+}
+
+/// See [`schedule`].
+#[must_use = "sleeping does nothing unless awaited"]
+pub struct Schedule<'k> {
+    k: &'k Kernel,
+    slept: bool,
+}
+
+/// `schedule()`: sleep until somebody sets the task's state to Running. The caller has set the state it sleeps in.
+pub fn schedule(k: &Kernel) -> Schedule<'_> {
+    Schedule { k, slept: false }
+}
+
+impl Future for Schedule<'_> {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.k.task(self.k.current()).state == TaskState::Running {
+            return Poll::Ready(());
+        }
+        if !self.slept {
+            self.slept = true;
+            self.k.trace(|| Event::Sleep);
+        }
+        self.k.run.pause.set(Some(Pause::Sleep));
+        Poll::Pending
+    }
+}
+
+/// The task stops here for ever, with all that it holds (after a BUG_ON).
+pub fn die(k: &Kernel) -> Die<'_> {
+    Die { k }
+}
+
+/// See [`die`].
+#[must_use = "dying does nothing unless awaited"]
+pub struct Die<'k> {
+    k: &'k Kernel,
+}
+
+impl Future for Die<'_> {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        self.k.run.pause.set(Some(Pause::Dead));
+        Poll::Pending
+    }
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `mm/shmem.c`, cut at its own sections.
+
+pub mod cache;
+pub mod fault;
+pub mod file;
+pub mod inode;
+pub mod truncate;

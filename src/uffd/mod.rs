@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `fs/userfaultfd.c`, and the parts of `mm/userfaultfd.c` that no revision touches.
+
+pub mod ctx;
+pub mod events;
+pub mod handle;
+pub mod mcopy;
