@@ -36,6 +36,9 @@ pub const fn page_align_down(x: u64) -> u64 {
 pub const fn page_align(x: u64) -> u64 {
     x.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1)
 }
+/// Largest file, in bytes.
+pub const MAX_LFS_FILESIZE: u64 = i64::MAX as u64;
+
 /// `DIV_ROUND_UP(bytes, PAGE_SIZE)`: the number of pages that hold `bytes`.
 pub const fn max_off(i_size: u64) -> u64 {
     i_size.div_ceil(PAGE_SIZE)

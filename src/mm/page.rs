@@ -302,3 +302,18 @@ pub fn clear_highpage(k: &Kernel, page: PageId) {
 pub(crate) fn bad_page(k: &Kernel, page: PageId, why: &str) {
     k.report(Symptom::BadPageState, || format!("Bad page state: pfn {}: {why}", page.pfn));
 }
+
+/// Use what a page-cache lookup returned as a `struct page *` without asking whether it is one. A swap value is no pointer:
+/// the task dies of a general protection fault, with the locks it holds.
+pub async fn xa_entry_as_page(k: &Kernel, entry: crate::kernel::SlotVal) -> PageId {
+    match entry {
+        crate::kernel::SlotVal::Page(page) => page,
+        crate::kernel::SlotVal::Swap(swap) => {
+            k.report(Symptom::BugOn, || {
+                format!("general protection fault: the swap value {} used as a struct page pointer", swap.0)
+            });
+            crate::point::die(k).await;
+            PageId::ZERO
+        }
+    }
+}

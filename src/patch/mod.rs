@@ -56,6 +56,8 @@ pub struct Provenance {
     pub change: &'static str,
 }
 
+pub(crate) mod prelude;
+
 macro_rules! revisions {
     ($($(#[$doc:meta])* $module:ident $variant:ident { title: $title:literal, source: $source:literal, date: $date:literal, change: $change:literal $(,)? })*) => {
         $($(#[$doc])* pub mod $module;)*
@@ -114,11 +116,96 @@ macro_rules! revisions {
 }
 
 revisions! {
-    /// The feature as it stood in mmotm on 2021-03-31.
+    /// The feature as it stood in mmotm on 2021-03-31: what the series patches.
     base Base {
         title: "userfaultfd: support minor fault handling for shmem (with -fix and -fix-2)",
-        source: "linux-next 00da60b9d0a0", date: "2021-03-31",
-        change: "what the series patches: CONTINUE shares every step of shmem_mcopy_atomic_pte with COPY",
+        source: "linux-next 00da60b9d0a0",
+        date: "2021-03-31",
+        change: "CONTINUE shares every step of shmem_mcopy_atomic_pte with COPY, the error path too",
+    }
+    /// The first posting.
+    v1 V1 {
+        title: "[PATCH] userfaultfd/shmem: fix MCOPY_ATOMIC_CONTNUE error handling + accounting",
+        source: "20210325231027.3402321-1-axelrasmussen@google.com",
+        date: "2021-03-25",
+        change: "no accounting for CONTINUE, and its error path leaves the page in the cache",
+    }
+    /// The second posting.
+    v2 V2 {
+        title: "[PATCH v2] userfaultfd/shmem: fix MCOPY_ATOMIC_CONTNUE behavior",
+        source: "20210329200659.65971-1-axelrasmussen@google.com",
+        date: "2021-03-29",
+        change: "CONTINUE jumps over what is for new pages; remembers whether the page was dirty; private is not made writable",
+    }
+    /// The third posting.
+    v3 V3 {
+        title: "[PATCH v3] userfaultfd/shmem: fix MCOPY_ATOMIC_CONTINUE behavior",
+        source: "20210329234131.304999-1-axelrasmussen@google.com",
+        date: "2021-03-29",
+        change: "drops ClearPageDirty altogether; keeps the second i_size check for CONTINUE",
+    }
+    /// The fourth posting, which the review thread is about; v5 adds a selftest to it and nothing else.
+    v4 V4 {
+        title: "[PATCH v4] userfaultfd/shmem: fix MCOPY_ATOMIC_CONTINUE behavior",
+        source: "20210401183701.1774159-1-axelrasmussen@google.com",
+        date: "2021-04-01",
+        change: "CONTINUE moves to mm/userfaultfd.c, shared and private, with a helper that installs the PTE",
+    }
+    /// The squashed series, first posting.
+    s1 S1 {
+        title: "[PATCH 0/9] userfaultfd: add minor fault handling for shmem",
+        source: "20210408234327.624367-1-axelrasmussen@google.com",
+        date: "2021-04-08",
+        change: "CONTINUE by shmem_getpage(SGP_READ); minor faults for swapped pages; shmem COPY uses the helper too",
+    }
+    /// The squashed series, second posting.
+    s2 S2 {
+        title: "[PATCH v2 0/9] userfaultfd: add minor fault handling for shmem",
+        source: "20210413051721.2896915-1-axelrasmussen@google.com",
+        date: "2021-04-13",
+        change: "the minor hook moves in front of the swap branch",
+    }
+    /// The squashed series, third posting.
+    s3 S3 {
+        title: "[PATCH v3 00/10] userfaultfd: add minor fault handling for shmem",
+        source: "between S2 and S4; no Message-Id on record",
+        date: "2021-04-15",
+        change: "the minor hook tells a swap value from a page",
+    }
+    /// The squashed series, fourth posting.
+    s4 S4 {
+        title: "[PATCH v4 00/10] userfaultfd: add minor fault handling for shmem",
+        source: "20210420220804.486803-1-axelrasmussen@google.com",
+        date: "2021-04-20",
+        change: "the helper decides by page_in_cache; rmap before rss; shmem marks its new page dirty itself",
+    }
+    /// The squashed series, fifth posting.
+    s5 S5 {
+        title: "[PATCH v5 00/10] userfaultfd: add minor fault handling for shmem",
+        source: "20210427225244.4326-1-axelrasmussen@google.com",
+        date: "2021-04-27",
+        change: "accounting after the helper; its failure no longer takes the page out of the cache",
+    }
+    /// What v5.14 has (the sixth posting of the series).
+    merged Merged {
+        title: "[PATCH v6 00/10], commits c949b097ef2e 153132571f02 7d64ae3ab648, with 7ed9d238c7db",
+        source: "20210503180737.2487560-1-axelrasmussen@google.com",
+        date: "2021-05-03",
+        change: "the helper's failure takes the page out of the cache again; a kept page is put when accounting fails on the retry",
+    }
+    /// v5.16: the PTE is dirty, always.
+    dirty Dirty {
+        title: "mm/shmem: unconditionally set pte dirty in mfill_atomic_install_pte",
+        source: "commit 9ae0f87d009c",
+        date: "2021-11-05",
+        change: "every installed PTE is dirty; shmem does not set PG_dirty any more",
+    }
+    /// v5.19: CONTINUE finds fallocated pages.
+    noalloc Noalloc {
+        title: "mm: userfaultfd: fix UFFDIO_CONTINUE on fallocated shmem pages",
+        source: "commit 73f37dbcfe17",
+        date: "2022-06-10",
+        change: "SGP_NOALLOC: a fallocated page is cleared and mapped",
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/shmem.c`, cut at its own sections.
 
+pub mod acct;
 pub mod cache;
 pub mod fault;
 pub mod file;

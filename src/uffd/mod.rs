@@ -5,3 +5,4 @@ pub mod ctx;
 pub mod events;
 pub mod handle;
 pub mod mcopy;
+pub mod vma;

@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One revision of the series. Where it comes from is in the table of `patch/mod.rs`; read it by `diff` against its neighbour.
+
+use crate::patch::prelude::*;
+
+/// The page of a shmem file at `index`: found in the page cache, read from swap, or newly allocated, as `sgp` allows.
+///
+/// Kernel:   mm/shmem.c:shmem_getpage_gfp @ this revision
+/// Fidelity: TRIMMED(huge pages, the shrinklist, memcg)
+/// Locks:    none held; returns with the page locked and referenced. With a vma: its mmap_lock held, dropped by a userfault
+/// Errors:   EFBIG index too large; EINVAL past i_size; ENOSPC mount full or over the commit limit; ENOMEM; EIO swap read
+pub async fn shmem_getpage_gfp(
+    k: &Kernel,
+    inode: InodeId,
+    index: u64,
+    pagep: &mut Option<PageId>,
+    mut sgp: SgpType,
+    vma: Option<VmaId>,
+    vmf: Option<&mut VmFaultCtx>,
+    fault_type: &mut VmFault,
+) -> KResult {
+    let _f = k.enter("shmem_getpage_gfp", || format!("index={index}, sgp={sgp:?}"));
+    let mapping = inode;
+    let mut once = 0;
+    let mut error;
+
+    if index > MAX_LFS_FILESIZE >> PAGE_SHIFT {
+        return Err(EFBIG);
+    }
+    'repeat: loop {
+        if k.endless("shmem_getpage_gfp") {
+            return Err(EINVAL);
+        }
+        let mut alloced = false;
+        if sgp <= SGP_CACHE && index << PAGE_SHIFT >= i_size_read(k, inode).await {
+            return Err(EINVAL);
+        }
+
+        let entry = find_lock_entry(k, mapping, index).await;
+        if let Some(SlotVal::Swap(swap)) = entry {
+            let mut page = None;
+            let ret = shmem_swapin_page(k, inode, index, &mut page, swap, sgp, vma, Some(&mut *fault_type)).await;
+            if ret == Err(EEXIST) {
+                continue 'repeat;
+            }
+            *pagep = page;
+            return ret;
+        }
+        if let Some(SlotVal::Page(page)) = entry && vma.is_some_and(|vma| userfaultfd_minor(k, vma)) {
+            unlock_page(k, page);
+            put_page(k, page);
+            if let Some(vmf) = vmf {
+                *fault_type = handle_userfault(k, vmf, VM_UFFD_MINOR).await;
+            }
+            return Ok(());
+        }
+        let mut page = match entry {
+            Some(SlotVal::Page(page)) => Some(page),
+            _ => None,
+        };
+        ladder! {
+            {
+                if let Some(page) = page && sgp == SGP_WRITE {
+                    mark_page_accessed(k, page);
+                }
+
+                // A page that fallocate left behind holds nothing yet.
+                if let Some(p) = page && !PageUptodate(k, p) {
+                    if sgp != SGP_READ {
+                        break 'clear;
+                    }
+                    unlock_page(k, p);
+                    put_page(k, p);
+                    page = None;
+                }
+                if page.is_some() || sgp == SGP_READ {
+                    break 'out;
+                }
+
+                if let Some(vma) = vma && userfaultfd_missing(k, vma) {
+                    if let Some(vmf) = vmf {
+                        *fault_type = handle_userfault(k, vmf, VM_UFFD_MISSING).await;
+                    }
+                    return Ok(());
+                }
+
+                match shmem_alloc_and_acct_page(k, inode).await {
+                    Ok(newpage) => page = Some(newpage),
+                    Err(e) => {
+                        error = e;
+                        break 'unlock;
+                    }
+                }
+                let newpage = page.unwrap_or(PageId::ZERO);
+                if sgp == SGP_WRITE {
+                    SetPageReferenced(k, newpage);
+                }
+                if let Err(e) = shmem_add_to_page_cache(k, newpage, mapping, index, None).await {
+                    error = e;
+                    break 'unacct;
+                }
+                lru_cache_add(k, newpage);
+
+                info_lock(k, inode).await;
+                alloced_add(k, inode, 1);
+                blocks_add(k, inode, BLOCKS_PER_PAGE);
+                shmem_recalc_inode(k, inode);
+                info_unlock(k, inode);
+                alloced = true;
+
+                // What fallocate allocates is left to be cleared by whoever uses it first.
+                if sgp == SGP_FALLOC {
+                    sgp = SGP_WRITE;
+                }
+            }
+            'clear: {
+                let p = page.unwrap_or(PageId::ZERO);
+                if sgp != SGP_WRITE && !PageUptodate(k, p) {
+                    clear_highpage(k, p);
+                    SetPageUptodate(k, p);
+                }
+
+                // The file may have been truncated since i_size was looked at.
+                if sgp <= SGP_CACHE && index << PAGE_SHIFT >= i_size_read(k, inode).await {
+                    k.branch("truncated meanwhile");
+                    if alloced {
+                        ClearPageDirty(k, p);
+                        delete_from_page_cache(k, p).await;
+                        info_lock(k, inode).await;
+                        shmem_recalc_inode(k, inode);
+                        info_unlock(k, inode);
+                    }
+                    error = EINVAL;
+                    break 'unlock;
+                }
+            }
+            'out: {
+                *pagep = page;
+                return Ok(());
+            }
+            'unacct: {
+                shmem_inode_unacct_blocks(k, inode, 1);
+            }
+            'unlock: {
+                if let Some(page) = page {
+                    unlock_page(k, page);
+                    put_page(k, page);
+                }
+                if error == ENOSPC && once == 0 {
+                    // Clean pages that reclaim dropped may still be charged: give their blocks back and try once more.
+                    once = 1;
+                    info_lock(k, inode).await;
+                    shmem_recalc_inode(k, inode);
+                    info_unlock(k, inode);
+                    continue 'repeat;
+                }
+                if error == EEXIST {
+                    continue 'repeat;
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Map the page of a shared shmem file that UFFDIO_COPY or UFFDIO_ZEROPAGE fills, or that UFFDIO_CONTINUE finds.
+///
+/// Kernel:   mm/shmem.c:shmem_mcopy_atomic_pte @ this revision
+/// Fidelity: TRIMMED(memcg)
+/// Locks:    mmap_lock held for read; takes and drops the page lock, the PTE lock and info->lock
+/// Errors:   ENOMEM accounting, allocation or page cache; ENOENT retry with the page in `pagep`; EFAULT past i_size or (CONTINUE) no page; EEXIST the slot or the PTE is populated
+async fn shmem_mcopy_atomic_pte(
+    k: &Kernel,
+    dst_mm: MmId,
+    dst_pmd: Pmd,
+    dst_vma: VmaId,
+    dst_addr: u64,
+    src_addr: u64,
+    mode: McopyAtomicMode,
+    pagep: &mut Option<PageId>,
+) -> KResult {
+    let _f = k.enter("shmem_mcopy_atomic_pte", || format!("dst_addr={dst_addr:#x}, mode={mode:?}"));
+    let inode = vma_inode(k, dst_vma);
+    let mapping = inode;
+    let pgoff = linear_page_index(k, dst_vma, dst_addr);
+    let is_continue = mode == MCOPY_ATOMIC_CONTINUE;
+    let page;
+    let dst_pte;
+    let mut ret;
+
+    ladder! {
+        {
+            ret = Err(ENOMEM);
+            if !is_continue && !shmem_inode_acct_block(k, inode, 1) {
+                break 'out;
+            }
+
+            if is_continue {
+                ret = Err(EFAULT);
+                page = match find_lock_page(k, mapping, pgoff).await {
+                    Some(page) => page,
+                    None => break 'out_unacct_blocks,
+                };
+            } else if pagep.is_none() {
+                page = match shmem_alloc_page(k).await {
+                    Some(page) => page,
+                    None => {
+                        ret = Err(ENOMEM);
+                        break 'out_unacct_blocks;
+                    }
+                };
+
+                if mode == MCOPY_ATOMIC_NORMAL {
+                    pagefault_disable(k);
+                    let left = copy_from_user(k, page, 0, src_addr, PAGE_SIZE).await;
+                    pagefault_enable(k);
+
+                    // The copy faulted: hand the page out, to be filled without mmap_lock.
+                    if left != 0 {
+                        *pagep = Some(page);
+                        shmem_inode_unacct_blocks(k, inode, 1);
+                        return Err(ENOENT);
+                    }
+                } else {
+                    clear_highpage(k, page);
+                }
+            } else {
+                page = pagep.take().unwrap_or(PageId::ZERO);
+            }
+
+            if !is_continue {
+                VM_BUG_ON!(k, PageSwapBacked(k, page));
+                VM_BUG_ON!(k, PageLocked(k, page));
+                __SetPageLocked(k, page);
+                __SetPageSwapBacked(k, page);
+                __SetPageUptodate(k, page);
+            }
+
+            let offset = linear_page_index(k, dst_vma, dst_addr);
+            ret = Err(EFAULT);
+            if offset >= max_off(i_size_read(k, inode).await) {
+                break 'out_release;
+            }
+
+            if !is_continue {
+                ret = shmem_add_to_page_cache(k, page, mapping, pgoff, None).await;
+                if ret.is_err() {
+                    break 'out_release;
+                }
+            }
+
+            let mut _dst_pte = mk_pte(page, k.vma(dst_vma).vm_page_prot);
+            if k.vma(dst_vma).vm_flags.contains(VM_WRITE) {
+                _dst_pte = pte_mkwrite(pte_mkdirty(_dst_pte));
+            } else {
+                // The PTE will not be dirty, so the page must be, or reclaim could drop it.
+                set_page_dirty(k, page);
+            }
+
+            dst_pte = pte_offset_map_lock(k, dst_pmd, dst_addr).await;
+
+            ret = Err(EFAULT);
+            if offset >= max_off(i_size_read(k, inode).await) {
+                break 'out_release_unlock;
+            }
+
+            ret = Err(EEXIST);
+            if !pte_none(ptep_get(k, dst_pte)) {
+                break 'out_release_unlock;
+            }
+
+            if !is_continue {
+                lru_cache_add(k, page);
+
+                info_lock(k, inode).await;
+                alloced_add(k, inode, 1);
+                blocks_add(k, inode, BLOCKS_PER_PAGE);
+                shmem_recalc_inode(k, inode);
+                info_unlock(k, inode);
+            }
+
+            inc_mm_counter(k, dst_mm, mm_counter_file(k, page));
+            page_add_file_rmap(k, page);
+            set_pte_at(k, dst_mm, dst_addr, dst_pte, _dst_pte);
+            pte_unmap_unlock(k, dst_pte);
+            unlock_page(k, page);
+            ret = Ok(());
+            break 'out;
+        }
+        'out_release_unlock: {
+            pte_unmap_unlock(k, dst_pte);
+            ClearPageDirty(k, page);
+            if !is_continue {
+                delete_from_page_cache(k, page).await;
+            }
+        }
+        'out_release: {
+            unlock_page(k, page);
+            put_page(k, page);
+        }
+        'out_unacct_blocks: {
+            if !is_continue {
+                shmem_inode_unacct_blocks(k, inode, 1);
+            }
+        }
+        'out: {
+            ret
+        }
+    }
+}
+
+/// Fill an anonymous page for UFFDIO_COPY, in anonymous memory or a private mapping of a file, and map it.
+///
+/// Kernel:   mm/userfaultfd.c:mcopy_atomic_pte @ this revision
+/// Fidelity: TRIMMED(memcg is a charge that may fail)
+/// Locks:    mmap_lock held for read; takes and drops the PTE lock
+/// Errors:   ENOMEM allocation or charge; ENOENT retry with the page in `pagep`; EFAULT past i_size; EEXIST the PTE is populated
+async fn mcopy_atomic_pte(
+    k: &Kernel,
+    dst_mm: MmId,
+    dst_pmd: Pmd,
+    dst_vma: VmaId,
+    dst_addr: u64,
+    src_addr: u64,
+    pagep: &mut Option<PageId>,
+    wp_copy: bool,
+) -> KResult {
+    let _f = k.enter("mcopy_atomic_pte", || format!("dst_addr={dst_addr:#x}"));
+    let page;
+    let dst_pte;
+    let mut ret;
+
+    ladder! {
+        {
+            if pagep.is_none() {
+                ret = Err(ENOMEM);
+                page = match alloc_page(k, "mcopy_atomic_pte").await {
+                    Some(page) => page,
+                    None => break 'out,
+                };
+
+                pagefault_disable(k);
+                let left = copy_from_user(k, page, 0, src_addr, PAGE_SIZE).await;
+                pagefault_enable(k);
+
+                // The copy faulted: hand the page out, to be filled without mmap_lock.
+                if left != 0 {
+                    ret = Err(ENOENT);
+                    *pagep = Some(page);
+                    break 'out;
+                }
+            } else {
+                page = pagep.take().unwrap_or(PageId::ZERO);
+            }
+
+            // The contents are complete before the PTE makes them visible.
+            __SetPageUptodate(k, page);
+
+            ret = Err(ENOMEM);
+            if k.should_fail("mem_cgroup_charge") {
+                break 'out_release;
+            }
+
+            let mut _dst_pte = pte_mkdirty(mk_pte(page, k.vma(dst_vma).vm_page_prot));
+            if k.vma(dst_vma).vm_flags.contains(VM_WRITE) {
+                if wp_copy {
+                    _dst_pte = pte_mkuffd_wp(_dst_pte);
+                } else {
+                    _dst_pte = pte_mkwrite(_dst_pte);
+                }
+            }
+
+            dst_pte = pte_offset_map_lock(k, dst_pmd, dst_addr).await;
+            if k.vma(dst_vma).vm_file.is_some() {
+                // A private mapping of a file is bounded by i_size too.
+                let inode = vma_inode(k, dst_vma);
+                let offset = linear_page_index(k, dst_vma, dst_addr);
+                ret = Err(EFAULT);
+                if offset >= max_off(i_size_read(k, inode).await) {
+                    break 'out_release_uncharge_unlock;
+                }
+            }
+            ret = Err(EEXIST);
+            if !pte_none(ptep_get(k, dst_pte)) {
+                break 'out_release_uncharge_unlock;
+            }
+
+            inc_mm_counter(k, dst_mm, MmCounter::MM_ANONPAGES);
+            page_add_new_anon_rmap(k, page, dst_vma, dst_addr);
+            lru_cache_add_inactive_or_unevictable(k, page, dst_vma);
+
+            set_pte_at(k, dst_mm, dst_addr, dst_pte, _dst_pte);
+            pte_unmap_unlock(k, dst_pte);
+            ret = Ok(());
+            break 'out;
+        }
+        'out_release_uncharge_unlock: {
+            pte_unmap_unlock(k, dst_pte);
+        }
+        'out_release: {
+            put_page(k, page);
+        }
+        'out: {
+            ret
+        }
+    }
+}
+
+/// Fill or map one page of the destination.
+///
+/// Kernel:   mm/userfaultfd.c:mfill_atomic_pte @ this revision
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held for read
+/// Errors:   EINVAL CONTINUE in a private mapping; as the function called
+pub async fn mfill_atomic_pte(
+    k: &Kernel,
+    dst_mm: MmId,
+    dst_pmd: Pmd,
+    dst_vma: VmaId,
+    dst_addr: u64,
+    src_addr: u64,
+    page: &mut Option<PageId>,
+    mode: McopyAtomicMode,
+    wp_copy: bool,
+) -> KResult {
+    let _f = k.enter("mfill_atomic_pte", || format!("dst_addr={dst_addr:#x}, {mode:?}"));
+    // Private: the new page is anonymous and the page cache is left alone. Shared: the page goes into the page cache.
+    if !k.vma(dst_vma).vm_flags.contains(VM_SHARED) {
+        match mode {
+            MCOPY_ATOMIC_NORMAL => mcopy_atomic_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, src_addr, page, wp_copy).await,
+            MCOPY_ATOMIC_ZEROPAGE => mfill_zeropage_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr).await,
+            MCOPY_ATOMIC_CONTINUE => Err(EINVAL),
+        }
+    } else {
+        WARN_ON_ONCE!(k, wp_copy);
+        shmem_mcopy_atomic_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, src_addr, mode, page).await
+    }
+}
