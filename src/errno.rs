@@ -55,6 +55,8 @@ errnos! {
     EINVAL = 22,
     /// Too many open files.
     EMFILE = 24,
+    /// The descriptor does not know this ioctl.
+    ENOTTY = 25,
     /// File too large.
     EFBIG = 27,
     /// No space left on the mount.

@@ -4,11 +4,13 @@
 #![allow(clippy::too_many_arguments)] // mirrored functions have the kernel's parameters
 
 pub mod arena;
+pub mod entry;
 pub mod errno;
 pub mod event;
 pub mod flags;
 pub mod kernel;
 pub mod labels;
+pub mod machine;
 pub mod mm;
 pub mod patch;
 pub mod point;

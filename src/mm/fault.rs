@@ -12,7 +12,7 @@ use crate::syscall::Signal;
 
 /// How a user-mode access ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AccessResult { Done(Option<Cell>), Signal(Signal), Blocked }
+pub enum AccessResult { Done(Option<Cell>), Signal(Signal), Blocked, Killed }
 
 pub async fn user_access(k: &Kernel, access: UserAccess, flags: FaultFlags) -> AccessResult {
     todo!()

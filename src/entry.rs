@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! System-call entry: from an [`Op`] to the mirrored function that carries it out, and on its return to user mode.
+
+use crate::errno::*;
+use crate::event::Symptom;
+use crate::flags::*;
+use crate::kernel::*;
+use crate::mm::fault::{AccessResult, resume_blocked_fault, user_access};
+use crate::mm::uaccess::user_addr;
+use crate::syscall::{Fd, Op, Out, Outcome};
+use crate::{mm, shmem, uffd, vfs};
+
+/// How the kernel left a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The operation returned.
+    Returned(Outcome),
+    /// A load or store sleeps in a userfault; the task says which one.
+    Blocked,
+    /// A fatal signal ended it; the process is to exit.
+    Killed,
+}
+
+/// A load or a store, as user mode executes it.
+pub fn access_of(op: &Op) -> Option<UserAccess> {
+    match *op {
+        Op::Load { addr } => Some(UserAccess { addr, store: None }),
+        Op::Store { addr, value } => Some(UserAccess { addr, store: Some(value) }),
+        _ => None,
+    }
+}
+
+/// The operation that a blocked access belongs to.
+pub fn op_of(access: UserAccess) -> Op {
+    match access.store {
+        None => Op::Load { addr: access.addr },
+        Some(value) => Op::Store { addr: access.addr, value },
+    }
+}
+
+/// Carry out one operation in the current task.
+pub async fn run_op(k: &Kernel, op: &Op) -> End {
+    k.run.rounds.set(0);
+    if let Some(access) = access_of(op) {
+        let flags = FAULT_FLAG_USER | FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE | FAULT_FLAG_INTERRUPTIBLE;
+        let result = user_access(k, access, flags).await;
+        return access_end(k, access, result);
+    }
+    k.task_mut(k.current()).in_syscall = true;
+    let outcome = system_call(k, op).await;
+    k.task_mut(k.current()).in_syscall = false;
+    exit_to_user_mode(k);
+    if k.task(k.current()).fatal_signal_pending && !matches!(op, Op::Exit) {
+        return End::Killed;
+    }
+    End::Returned(outcome)
+}
+
+/// Go on with a load or store whose userfault was woken.
+pub async fn run_resumed(k: &Kernel) -> End {
+    k.run.rounds.set(0);
+    let Some(blocked) = k.task(k.current()).blocked else {
+        return End::Killed;
+    };
+    let result = resume_blocked_fault(k).await;
+    access_end(k, blocked.access, result)
+}
+
+fn access_end(k: &Kernel, access: UserAccess, result: AccessResult) -> End {
+    if result != AccessResult::Blocked {
+        exit_to_user_mode(k);
+    }
+    match result {
+        AccessResult::Done(cell) => {
+            let out = if access.store.is_none() { Out::Byte(cell) } else { Out::None };
+            End::Returned(Outcome::ok(0).with(out))
+        }
+        AccessResult::Signal(sig) => End::Returned(Outcome::err(EFAULT).with(Out::Signal { sig, addr: access.addr })),
+        AccessResult::Blocked => End::Blocked,
+        AccessResult::Killed => End::Killed,
+    }
+}
+
+/// What must hold whenever a task goes back to user mode, and the delivery of a handled signal.
+fn exit_to_user_mode(k: &Kernel) {
+    let task = k.current();
+    let held: Vec<_> = k.s().held.iter().filter(|h| h.task == task).map(|h| h.lock).collect();
+    for lock in held {
+        k.report(Symptom::LockHeldAtReturn, || format!("{lock:?} still held on return to user mode"));
+    }
+    k.task_mut(task).signal_pending = false;
+}
+
+/// The system-call table.
+async fn system_call(k: &Kernel, op: &Op) -> Outcome {
+    match *op {
+        Op::Load { .. } | Op::Store { .. } => Outcome::err(ENOSYS),
+        Op::MemfdCreate { sealing } => install(k, shmem::file::sys_memfd_create(k, sealing).await).await,
+        Op::Mount { size } => vfs::sys_mount(k, size).map(|()| 0).into(),
+        Op::Open { path, read, write, creat } => install(k, vfs::sys_open(k, path, read, write, creat).await).await,
+        Op::Unlink { name } => vfs::sys_unlink(k, name).await.map(|()| 0).into(),
+        Op::Close { fd } => vfs::sys_close(k, fd).await.map(|()| 0).into(),
+        Op::Mmap { addr, len, prot, flags, fd, offset } => {
+            let file = match fd {
+                Some(fd) if !flags.contains(MAP_ANONYMOUS) => match vfs::fget(k, fd) {
+                    Ok(file) => Some(file),
+                    Err(e) => return Outcome::err(e),
+                },
+                Some(_) => None,
+                None if flags.contains(MAP_ANONYMOUS) => None,
+                None => return Outcome::err(EBADF),
+            };
+            mm::mmap::sys_mmap(k, addr, len, prot, flags, file, offset).await.into()
+        }
+        Op::Munmap { addr, len } => mm::mmap::sys_munmap(k, addr, len).await.map(|()| 0).into(),
+        Op::Mprotect { addr, len, prot } => mm::mprotect::sys_mprotect(k, addr, len, prot).await.map(|()| 0).into(),
+        Op::Mremap { old, old_len, new_len, new, dontunmap } => {
+            mm::mremap::sys_mremap(k, old, old_len, new_len, new, dontunmap).await.into()
+        }
+        Op::Madvise { addr, len, advice } => mm::madvise::sys_madvise(k, addr, len, advice).await.map(|()| 0).into(),
+        Op::Mlock { addr, len } => mm::mlock::sys_mlock(k, addr, len).await.map(|()| 0).into(),
+        Op::Munlock { addr, len } => mm::mlock::sys_munlock(k, addr, len).await.map(|()| 0).into(),
+        Op::Mincore { addr, len } => match mm::mincore::sys_mincore(k, addr, len).await {
+            Ok(pages) => Outcome::ok(0).with(Out::Mincore(pages)),
+            Err(e) => Outcome::err(e),
+        },
+        Op::Userfaultfd { nonblock, user_mode_only } => {
+            install(k, uffd::ctx::sys_userfaultfd(k, nonblock, user_mode_only)).await
+        }
+        Op::Fork => mm::fork::sys_fork(k).await.map(|task| task.number()).into(),
+        Op::Exit => {
+            mm::exit::sys_exit_group(k).await;
+            Outcome::ok(0)
+        }
+        Op::Kill { task, fatal } => {
+            let target = k.s().tasks.iter().map(|(id, _)| id).find(|id| id.number() == task as u16);
+            match target {
+                Some(id) if k.task(id).state != TaskState::Dead => {
+                    uffd::handle::send_signal(k, id, fatal);
+                    Outcome::ok(0)
+                }
+                _ => Outcome::err(ESRCH),
+            }
+        }
+        Op::Swapon { slots } => mm::swapfile::swapon(k, slots).map(|()| 0).into(),
+        Op::Swapoff => mm::swapfile::swapoff(k).await.map(|()| 0).into(),
+        Op::Ftruncate { fd, .. }
+        | Op::Fallocate { fd, .. }
+        | Op::Pread { fd, .. }
+        | Op::Pwrite { fd, .. }
+        | Op::Lseek { fd, .. }
+        | Op::AddSeals { fd, .. }
+        | Op::Fstat { fd }
+        | Op::Fstatfs { fd }
+        | Op::UffdApi { fd, .. }
+        | Op::UffdRegister { fd, .. }
+        | Op::UffdUnregister { fd, .. }
+        | Op::UffdWake { fd, .. }
+        | Op::UffdCopy { fd, .. }
+        | Op::UffdZeropage { fd, .. }
+        | Op::UffdContinue { fd, .. }
+        | Op::UffdWriteprotect { fd, .. }
+        | Op::UffdRead { fd }
+        | Op::Poll { fd }
+        | Op::Reclaim { fd, .. } => on_fd(k, fd, op).await,
+    }
+}
+
+/// `fd_install` of what a call opened.
+async fn install(k: &Kernel, file: KResult<FileId>) -> Outcome {
+    match file {
+        Ok(file) => match vfs::fd_install(k, file) {
+            Ok(fd) => Outcome::ok(fd as i64),
+            Err(e) => {
+                vfs::fput(k, file).await;
+                Outcome::err(e)
+            }
+        },
+        Err(e) => Outcome::err(e),
+    }
+}
+
+/// A call that works on a descriptor: the file is held while it runs, so that a close by another thread does not end it.
+async fn on_fd(k: &Kernel, fd: Fd, op: &Op) -> Outcome {
+    let file = match vfs::fget(k, fd) {
+        Ok(file) => file,
+        Err(e) => return Outcome::err(e),
+    };
+    vfs::get_file(k, file);
+    let outcome = match k.file(file).kind {
+        FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::Shmem => on_shmem(k, file, inode, op).await,
+        FileKind::Inode(_) => on_dev_zero(op),
+        FileKind::Userfaultfd(ctx) => on_userfaultfd(k, file, ctx, op).await,
+        FileKind::ProcMem(mm) => on_proc_mem(k, file, mm, op).await,
+    };
+    vfs::fput(k, file).await;
+    outcome
+}
+
+async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome {
+    let f = k.file(file);
+    match *op {
+        Op::Ftruncate { length, .. } if !f.f_mode_write || length > MAX_LFS_FILESIZE => Outcome::err(EINVAL),
+        Op::Ftruncate { length, .. } => {
+            mm::locking::inode_lock(k, inode).await;
+            let ret = shmem::inode::shmem_setattr(k, inode, length).await;
+            mm::locking::inode_unlock(k, inode);
+            ret.map(|()| 0).into()
+        }
+        Op::Fallocate { .. } if !f.f_mode_write => Outcome::err(EBADF),
+        Op::Fallocate { offset, len, .. } if len == 0 || offset > MAX_LFS_FILESIZE || len > MAX_LFS_FILESIZE => {
+            Outcome::err(EINVAL)
+        }
+        Op::Fallocate { offset, len, .. } if offset + len > MAX_LFS_FILESIZE => Outcome::err(EFBIG),
+        Op::Fallocate { mode, offset, len, .. } => {
+            shmem::truncate::shmem_fallocate(k, file, mode, offset, len).await.map(|()| 0).into()
+        }
+        Op::Pread { .. } if !f.f_mode_read => Outcome::err(EBADF),
+        Op::Pread { buf, count, offset, .. } => {
+            let mut data = [None; CELLS];
+            match shmem::file::shmem_file_read_iter(k, file, user_addr(buf), count, offset, &mut data).await {
+                Ok(n) => Outcome::ok(n).with(Out::Data(data)),
+                Err(e) => Outcome::err(e),
+            }
+        }
+        Op::Pwrite { .. } if !f.f_mode_write => Outcome::err(EBADF),
+        Op::Pwrite { buf, count, offset, .. } => {
+            shmem::file::shmem_file_write_iter(k, file, user_addr(buf), count, offset).await.into()
+        }
+        Op::Lseek { offset, data, .. } => shmem::file::shmem_file_llseek(k, file, offset, data).await.into(),
+        Op::AddSeals { seals, .. } => shmem::file::memfd_add_seals(k, file, seals).await.map(|()| 0).into(),
+        Op::Fstat { .. } => {
+            let (size, blocks) = shmem::file::shmem_getattr(k, inode).await;
+            Outcome::ok(0).with(Out::Stat { size, blocks })
+        }
+        Op::Fstatfs { .. } => {
+            let (blocks, bfree) = shmem::file::shmem_statfs(k, inode);
+            Outcome::ok(0).with(Out::Statfs { blocks, bfree })
+        }
+        Op::Reclaim { offset, .. } => {
+            Outcome::ok(mm::vmscan::reclaim_one(k, inode, offset >> PAGE_SHIFT).await as i64)
+        }
+        Op::UffdRead { .. } | Op::Poll { .. } => Outcome::err(EINVAL),
+        _ => Outcome::err(ENOTTY),
+    }
+}
+
+fn on_dev_zero(op: &Op) -> Outcome {
+    match *op {
+        Op::Pread { count, .. } => Outcome::ok(count as i64).with(Out::Data([Some(Cell::new(0)); CELLS])),
+        Op::Pwrite { count, .. } => Outcome::ok(count as i64),
+        Op::Fstat { .. } => Outcome::ok(0).with(Out::Stat { size: 0, blocks: 0 }),
+        Op::Fallocate { .. } => Outcome::err(ENODEV),
+        Op::UffdApi { .. }
+        | Op::UffdRegister { .. }
+        | Op::UffdUnregister { .. }
+        | Op::UffdWake { .. }
+        | Op::UffdCopy { .. }
+        | Op::UffdZeropage { .. }
+        | Op::UffdContinue { .. }
+        | Op::UffdWriteprotect { .. } => Outcome::err(ENOTTY),
+        _ => Outcome::err(EINVAL),
+    }
+}
+
+async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcome {
+    let nonblock = k.file(file).nonblock;
+    match *op {
+        Op::UffdApi { api, features, .. } => uffd::ctx::userfaultfd_api(k, ctx, api, features).await,
+        Op::UffdRegister { start, len, mode, .. } => uffd::ctx::userfaultfd_register(k, ctx, start, len, mode).await,
+        Op::UffdUnregister { start, len, .. } => uffd::ctx::userfaultfd_unregister(k, ctx, start, len).await,
+        Op::UffdWake { start, len, .. } => uffd::ctx::userfaultfd_wake(k, ctx, start, len).await,
+        Op::UffdCopy { dst, src, len, mode, .. } => {
+            uffd::ctx::userfaultfd_copy(k, ctx, dst, user_addr(src), len, mode).await
+        }
+        Op::UffdZeropage { start, len, mode, .. } => uffd::ctx::userfaultfd_zeropage(k, ctx, start, len, mode).await,
+        Op::UffdContinue { start, len, mode, .. } => uffd::ctx::userfaultfd_continue(k, ctx, start, len, mode).await,
+        Op::UffdWriteprotect { start, len, mode, .. } => {
+            uffd::ctx::userfaultfd_writeprotect(k, ctx, start, len, mode).await
+        }
+        Op::UffdRead { .. } => match uffd::ctx::userfaultfd_ctx_read(k, ctx, nonblock).await {
+            Ok(msg) => Outcome::ok(32).with(Out::Msg(msg)),
+            Err(ERESTARTSYS) => Outcome::err(EINTR),
+            Err(e) => Outcome::err(e),
+        },
+        Op::Poll { .. } => {
+            let (pollin, pollerr) = uffd::ctx::userfaultfd_poll(k, ctx, nonblock);
+            Outcome::ok((pollin || pollerr) as i64).with(Out::Poll { pollin, pollerr })
+        }
+        _ => Outcome::err(EINVAL),
+    }
+}
+
+/// Read or write another address space through `/proc/PID/mem`.
+///
+/// Kernel:   fs/proc/base.c:mem_rw @ v5.14
+/// Fidelity: TRIMMED(one page at most is reported)
+/// Locks:    none on entry
+/// Errors:   EIO nothing could be transferred; EFAULT the caller's buffer
+async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
+    let f = k.file(file);
+    let (write, buf, count, addr) = match *op {
+        Op::Pread { buf, count, offset, .. } if f.f_mode_read => (false, buf, count, offset),
+        Op::Pwrite { buf, count, offset, .. } if f.f_mode_write => (true, buf, count, offset),
+        Op::Pread { .. } | Op::Pwrite { .. } => return Outcome::err(EBADF),
+        _ => return Outcome::err(EINVAL),
+    };
+    if !mm::exit::mmget_not_zero(k, mm) {
+        return Outcome::ok(0);
+    }
+    let Some(page) = mm::page_alloc::alloc_page(k, "mem_rw").await else {
+        mm::exit::mmput(k, mm).await;
+        return Outcome::err(ENOMEM);
+    };
+    let mut ret = Ok(0);
+    let mut cells = [None; CELLS];
+    let this_len = count.min(PAGE_SIZE);
+    if write {
+        if mm::uaccess::copy_from_user(k, page, 0, user_addr(buf), this_len).await != 0 {
+            ret = Err(EFAULT);
+        } else {
+            for (i, cell) in k.page(page).cells.iter().enumerate() {
+                if CELL_AT[i] < this_len {
+                    cells[i] = Some(*cell);
+                }
+            }
+        }
+    }
+    if ret.is_ok() {
+        let done = mm::gup::access_remote_vm(k, mm, addr, &mut cells, this_len, write).await;
+        ret = if done == 0 && this_len != 0 { Err(EIO) } else { Ok(done as i64) };
+    }
+    if !write && ret.is_ok() {
+        for (i, cell) in cells.iter().enumerate() {
+            if let Some(cell) = cell {
+                k.page_mut(page).cells[i] = *cell;
+            }
+        }
+        if mm::uaccess::copy_to_user(k, user_addr(buf), Some(page), 0, this_len).await != 0 {
+            ret = Err(EFAULT);
+        }
+    }
+    mm::page::put_page(k, page);
+    mm::exit::mmput(k, mm).await;
+    match ret {
+        Ok(n) if !write => Outcome::ok(n).with(Out::Data(cells)),
+        other => other.into(),
+    }
+}

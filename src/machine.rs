@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A machine: a kernel and the tasks that run on it.
+//!
+//! It decides who runs. Left alone ([`Machine::run`]) an operation goes on until it ends or sleeps, then whoever it woke goes
+//! on, until nothing moves any more. For a schedule of one's own, start operations ([`Machine::start`]) and [`Machine::step`]
+//! them from one preemption point to the next.
+
+use crate::arena::ArenaId;
+use crate::entry::{self, End};
+use crate::event::{Event, Symptom};
+use crate::kernel::*;
+use crate::mm::locking::{self, LockId, LockMode};
+use crate::patch::Revision;
+use crate::point::Pause;
+use crate::syscall::{Op, Outcome};
+use slab::Slab;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// An operation under way.
+struct Running {
+    task: TaskId,
+    op: Op,
+    future: Pin<Box<dyn Future<Output = End>>>,
+    pause: Option<Pause>,
+}
+
+/// Why an operation could not be started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The task is still in its last operation.
+    Busy,
+    /// The task has exited, or there is no such task.
+    Dead,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Refused::Busy => "the thread is still blocked in an earlier operation",
+            Refused::Dead => "the thread has exited",
+        })
+    }
+}
+
+/// An operation that has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Completed {
+    /// Whose.
+    pub task: TaskId,
+    /// Which.
+    pub op: Op,
+    /// How. None: killed by a fatal signal.
+    pub outcome: Option<Outcome>,
+}
+
+/// See the module text.
+pub struct Machine {
+    /// The kernel. Plain data whenever [`Kernel::is_quiescent`].
+    pub k: Rc<Kernel>,
+    running: Slab<Running>,
+    completed: Vec<Completed>,
+}
+
+impl Machine {
+    /// A freshly booted kernel with one privileged process of one thread, which is task 0.
+    pub fn new(revision: Revision, config: Config) -> Machine {
+        let state = State { revision, config, ..State::default() };
+        let k = Rc::new(Kernel::new(state));
+        crate::shmem::inode::shmem_kernel_mount(&k);
+        let mm = crate::mm::fork::mm_alloc(&k);
+        let group = k.sm().procs.insert(Process { mm: Some(mm), privileged: true, ..Process::default() });
+        k.sm().tasks.insert(Task { group, ..Task::default() });
+        Machine { k, running: Slab::new(), completed: Vec::new() }
+    }
+
+    /// Go on with a quiescent kernel.
+    pub fn resume(kernel: Kernel) -> Machine {
+        Machine { k: Rc::new(kernel), running: Slab::new(), completed: Vec::new() }
+    }
+
+    /// The first task of the first process.
+    pub fn main_task(&self) -> TaskId {
+        self.task(0).unwrap_or(TaskId::DANGLING)
+    }
+
+    /// The task with this number.
+    pub fn task(&self, number: u16) -> Option<TaskId> {
+        self.k.s().tasks.iter().map(|(id, _)| id).find(|id| id.number() == number)
+    }
+
+    /// One more thread in the process of `task` (as by `clone(CLONE_VM|CLONE_FILES|CLONE_THREAD)`).
+    pub fn spawn_thread(&mut self, task: TaskId) -> TaskId {
+        let group = self.k.task(task).group;
+        self.k.sm().tasks.insert(Task { group, ..Task::default() })
+    }
+
+    /// Is the task in the middle of an operation (running, waiting or blocked in a fault)?
+    pub fn is_busy(&self, task: TaskId) -> bool {
+        self.running.iter().any(|(_, r)| r.task == task) || self.k.s().tasks.get(task).is_some_and(|t| t.blocked.is_some())
+    }
+
+    /// The operation that the task is in, if any.
+    pub fn current_op(&self, task: TaskId) -> Option<Op> {
+        let running = self.running.iter().find(|(_, r)| r.task == task).map(|(_, r)| r.op.clone());
+        running.or_else(|| self.k.s().tasks.get(task).and_then(|t| t.blocked.as_ref().map(|b| entry::op_of(b.access))))
+    }
+
+    /// Begin an operation without running any of it.
+    pub fn start(&mut self, task: TaskId, op: &Op) -> Result<(), Refused> {
+        match self.k.s().tasks.get(task) {
+            None => return Err(Refused::Dead),
+            Some(t) if t.state == TaskState::Dead => return Err(Refused::Dead),
+            Some(_) => {}
+        }
+        if self.is_busy(task) {
+            return Err(Refused::Busy);
+        }
+        self.spawn(task, op.clone());
+        Ok(())
+    }
+
+    fn spawn(&mut self, task: TaskId, op: Op) {
+        let k = Rc::clone(&self.k);
+        let operation = op.clone();
+        let future = Box::pin(async move { entry::run_op(&k, &operation).await });
+        self.running.insert(Running { task, op, future, pause: None });
+    }
+
+    /// A parked fault that has been woken becomes a running operation again.
+    fn unpark(&mut self) {
+        let woken: Vec<(TaskId, UserAccess)> = {
+            let s = self.k.s();
+            if s.tasks.iter().all(|(_, t)| t.blocked.is_none()) {
+                return;
+            }
+            s.tasks
+                .iter()
+                .filter(|(_, t)| t.state == TaskState::Running)
+                .filter_map(|(id, t)| t.blocked.as_ref().map(|b| (id, b.access)))
+                .collect()
+        };
+        for (task, access) in woken {
+            if self.running.iter().any(|(_, r)| r.task == task) {
+                continue;
+            }
+            let k = Rc::clone(&self.k);
+            let future = Box::pin(async move { entry::run_resumed(&k).await });
+            self.running.insert(Running { task, op: entry::op_of(access), future, pause: None });
+        }
+    }
+
+    fn can_go_on(&self, r: &Running) -> bool {
+        match r.pause {
+            None | Some(Pause::Point(_)) | Some(Pause::BeforeLock(..)) => true,
+            Some(Pause::Lock(lock, mode)) => locking::is_free(&self.k, lock, mode, r.task),
+            Some(Pause::Sleep) => self.k.task(r.task).state == TaskState::Running,
+            Some(Pause::Dead) => false,
+        }
+    }
+
+    /// The tasks that can make a step, in order of their numbers.
+    pub fn runnable(&mut self) -> Vec<TaskId> {
+        self.unpark();
+        let mut tasks: Vec<TaskId> = self.running.iter().filter(|(_, r)| self.can_go_on(r)).map(|(_, r)| r.task).collect();
+        tasks.sort();
+        tasks
+    }
+
+    /// Where the task's operation stands, if it is under way.
+    pub fn pause_of(&self, task: TaskId) -> Option<Pause> {
+        self.running.iter().find(|(_, r)| r.task == task).and_then(|(_, r)| r.pause)
+    }
+
+    /// Run the task's operation to its next pause (its next preemption point, if `Kernel::run.preempt` is set) or to its end.
+    /// False if it is not under way.
+    pub fn step(&mut self, task: TaskId) -> bool {
+        self.unpark();
+        let Some(key) = self.running.iter().find(|(_, r)| r.task == task).map(|(key, _)| key) else {
+            return false;
+        };
+        self.poll(key);
+        true
+    }
+
+    fn poll(&mut self, key: usize) {
+        let r = &mut self.running[key];
+        let task = r.task;
+        self.k.run.current.set(Some(task));
+        self.k.run.pause.set(None);
+        let polled = r.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let end = match polled {
+            Poll::Pending => {
+                r.pause = self.k.run.pause.get();
+                self.k.run.current.set(None);
+                return;
+            }
+            Poll::Ready(end) => end,
+        };
+        let r = self.running.remove(key);
+        self.k.run.current.set(None);
+        match end {
+            End::Returned(outcome) => self.completed.push(Completed { task, op: r.op, outcome: Some(outcome) }),
+            End::Blocked => {}
+            End::Killed => {
+                self.completed.push(Completed { task, op: r.op, outcome: None });
+                // The signal is delivered on the way back to user mode: the whole process goes.
+                if self.k.task(task).state != TaskState::Dead {
+                    self.spawn(task, Op::Exit);
+                }
+            }
+        }
+    }
+
+    /// Let everything run that can, until nothing can go on. Afterwards a lock that nobody will ever release is reported.
+    pub fn settle(&mut self) {
+        loop {
+            self.unpark();
+            let next = self.running.iter().filter(|(_, r)| self.can_go_on(r)).min_by_key(|(_, r)| r.task).map(|(key, _)| key);
+            match next {
+                Some(key) => self.poll(key),
+                None => break,
+            }
+        }
+        if !self.running.is_empty() {
+            self.report_dead_waits();
+        }
+    }
+
+    /// Run one operation and all that it sets in motion. Its outcome, or None if it is blocked.
+    /// Other operations that ended meanwhile are in [`take_completed`](Machine::take_completed).
+    pub fn run(&mut self, task: TaskId, op: &Op) -> Result<Option<Outcome>, Refused> {
+        self.start(task, op)?;
+        let first = self.completed.len();
+        while let Some(key) = self.running.iter().find(|(_, r)| r.task == task && self.can_go_on(r)).map(|(key, _)| key) {
+            self.poll(key);
+            if self.completed[first..].iter().any(|c| c.task == task) {
+                break;
+            }
+        }
+        self.settle();
+        let mine = self.completed[first..].iter().position(|c| c.task == task && c.op == *op);
+        Ok(mine.and_then(|at| self.completed.remove(first + at).outcome))
+    }
+
+    /// Operations that have ended since the last call, in order, except those that [`run`](Machine::run) returned.
+    pub fn take_completed(&mut self) -> Vec<Completed> {
+        std::mem::take(&mut self.completed)
+    }
+
+    /// Whom does a task wait for, if it waits for a lock?
+    fn waits_for(&self, task: TaskId) -> Option<(LockId, Vec<TaskId>)> {
+        let (_, r) = self.running.iter().find(|(_, r)| r.task == task)?;
+        let Some(Pause::Lock(lock, mode)) = r.pause else { return None };
+        let s = self.k.s();
+        let mut holders: Vec<TaskId> = s.held.iter().filter(|h| h.lock == lock).map(|h| h.task).collect();
+        if mode == LockMode::Read {
+            holders.extend(s.waiting.iter().filter(|w| w.lock == lock && w.mode == LockMode::Write && w.task != task).map(|w| w.task));
+        }
+        Some((lock, holders))
+    }
+
+    fn report_dead_waits(&self) {
+        let waiting: Vec<TaskId> = self.running.iter().map(|(_, r)| r.task).collect();
+        for &task in &waiting {
+            let Some((lock, _)) = self.waits_for(task) else { continue };
+            // Follow the holders; a task that sleeps for something else than a lock can still be woken.
+            let mut seen = vec![];
+            let mut todo = vec![task];
+            let mut dead = None;
+            while let Some(t) = todo.pop() {
+                if seen.contains(&t) {
+                    continue;
+                }
+                seen.push(t);
+                if let Some((l, holders)) = self.waits_for(t) {
+                    for h in holders {
+                        if h == task {
+                            dead = Some(format!("{task} waits for {lock:?}, and so, by way of {l:?}, for itself"));
+                        } else if !self.running.iter().any(|(_, r)| r.task == h) {
+                            dead = Some(format!("{task} waits for {lock:?}; {l:?} is held by {h}, which has left the kernel"));
+                        }
+                        todo.push(h);
+                    }
+                }
+            }
+            let already = self.k.run.findings.borrow().iter().any(|f| f.symptom == Symptom::DeadWait && f.task == task);
+            if let Some(detail) = dead
+                && !already
+            {
+                self.k.run.current.set(Some(task));
+                self.k.report(Symptom::DeadWait, || detail);
+                self.k.run.current.set(None);
+            }
+        }
+    }
+
+    /// End every process, in order, as `exit_group` would. Afterwards nothing of theirs should be left.
+    pub fn exit_all(&mut self) {
+        self.k.run.preempt.set(false);
+        let groups: Vec<ProcId> = self.k.s().procs.iter().map(|(id, _)| id).collect();
+        for group in groups {
+            if self.k.process(group).mm.is_none() {
+                continue;
+            }
+            let tasks: Vec<TaskId> = self.k.s().tasks.iter().filter(|(_, t)| t.group == group).map(|(id, _)| id).collect();
+            // A thread that is free can exit for all; if none is, a fatal signal gets the first one out.
+            let free = tasks.iter().copied().find(|&t| !self.is_busy(t) && self.k.task(t).state != TaskState::Dead);
+            match free {
+                Some(task) => {
+                    self.spawn(task, Op::Exit);
+                    self.settle();
+                }
+                None => {
+                    for &task in &tasks {
+                        self.k.run.current.set(Some(task));
+                        crate::uffd::handle::send_signal(&self.k, task, true);
+                        self.k.run.current.set(None);
+                        self.settle();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tell the trace that an operation begins or ends; the text is the scenario's own line.
+    pub fn note(&self, task: TaskId, event: Event) {
+        self.k.run.current.set(Some(task));
+        self.k.trace(|| event);
+        self.k.run.current.set(None);
+    }
+
+    /// How many tasks there are; their numbers are below this unless one was reaped.
+    pub fn nr_tasks(&self) -> usize {
+        self.k.s().tasks.len()
+    }
+
+    /// Task ids by number.
+    pub fn tasks(&self) -> Vec<TaskId> {
+        let mut tasks: Vec<TaskId> = self.k.s().tasks.iter().map(|(id, _)| id).collect();
+        tasks.sort_by_key(|t| t.idx());
+        tasks
+    }
+}
