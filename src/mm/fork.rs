@@ -20,6 +20,7 @@ use crate::mm::zap::{RssVec, add_mm_rss_vec, next_pte, next_pte_table, pmd_addr_
 use crate::point::{Touch, point};
 use crate::shmem::inode::file_inode;
 use crate::uffd::events::{dup_userfaultfd, dup_userfaultfd_complete};
+use crate::uffd::vma::userfaultfd_wp;
 use crate::vfs::{fput, get_file};
 
 // ---- mm/memory.c --------------------------------------------------------------------------------------------------------
@@ -50,7 +51,7 @@ fn copy_nonpresent_pte(
         }
         rss[MmCounter::MM_SWAPENTS as usize] += 1;
     }
-    if !k.vma(dst_vma).vm_flags.contains(VM_UFFD_WP) {
+    if !userfaultfd_wp(k, dst_vma) {
         pte = pte_clear_uffd_wp(pte);
     }
     set_pte_at(k, dst_mm, addr, dst_pte, pte);
@@ -93,7 +94,7 @@ fn copy_present_pte(
     }
     pte = pte_mkold(pte);
 
-    if !k.vma(dst_vma).vm_flags.contains(VM_UFFD_WP) {
+    if !userfaultfd_wp(k, dst_vma) {
         pte = pte_clear_uffd_wp(pte);
     }
 
