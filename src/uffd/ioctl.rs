@@ -209,7 +209,7 @@ pub async fn userfaultfd_continue(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
 /// Kernel:   fs/userfaultfd.c:userfaultfd_writeprotect @ v5.14
 /// Fidelity: TRIMMED(the argument always can be copied)
 /// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock; the mm is not pinned
-/// Errors:   EINVAL before UFFDIO_API, bad range or mode, WP and DONTWAKE together; EAGAIN an event is pending; ENOENT no such VMA
+/// Errors:   EINVAL before UFFDIO_API, bad range or mode, WP with DONTWAKE; EAGAIN an event is pending; ENOENT no such VMA
 pub async fn userfaultfd_writeprotect(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64) -> Outcome {
     let _f = k.enter("userfaultfd_writeprotect", || format!("start={start:#x} len={len:#x} mode={mode:#x}"));
     if in_wait_api(k, ctx) {
