@@ -4,5 +4,7 @@
 pub mod ctx;
 pub mod events;
 pub mod handle;
+pub mod ioctl;
 pub mod mcopy;
+pub mod register;
 pub mod vma;

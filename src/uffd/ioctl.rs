@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `fs/userfaultfd.c`: the ioctls that resolve faults. Arguments come in decoded; the out field goes back in [`Outcome`].
+
+use crate::BUG_ON;
+use crate::VM_BUG_ON;
+use crate::errno::*;
+use crate::kernel::*;
+use crate::mm::exit::{mmget_not_zero, mmput};
+use crate::patch::McopyAtomicMode::{self, *};
+use crate::point::{Touch, point};
+use crate::syscall::{Out, Outcome};
+use crate::uffd::handle::wake_userfault;
+use crate::uffd::mcopy::{__mcopy_atomic, mwriteprotect_range};
+use crate::uffd::register::validate_range;
+
+/// Number of UFFDIO_WAKE.
+pub const _UFFDIO_WAKE: u32 = 2;
+/// Number of UFFDIO_COPY.
+pub const _UFFDIO_COPY: u32 = 3;
+/// Number of UFFDIO_ZEROPAGE.
+pub const _UFFDIO_ZEROPAGE: u32 = 4;
+/// Number of UFFDIO_WRITEPROTECT.
+pub const _UFFDIO_WRITEPROTECT: u32 = 6;
+/// Number of UFFDIO_CONTINUE.
+pub const _UFFDIO_CONTINUE: u32 = 7;
+/// `UFFD_API_RANGE_IOCTLS`: what may work on a registered range.
+pub const UFFD_API_RANGE_IOCTLS: u64 =
+    1 << _UFFDIO_WAKE | 1 << _UFFDIO_COPY | 1 << _UFFDIO_ZEROPAGE | 1 << _UFFDIO_WRITEPROTECT | 1 << _UFFDIO_CONTINUE;
+
+/// `UFFDIO_COPY_MODE_DONTWAKE`.
+pub const UFFDIO_COPY_MODE_DONTWAKE: u64 = 1;
+/// `UFFDIO_COPY_MODE_WP`.
+pub const UFFDIO_COPY_MODE_WP: u64 = 1 << 1;
+/// `UFFDIO_ZEROPAGE_MODE_DONTWAKE`.
+pub const UFFDIO_ZEROPAGE_MODE_DONTWAKE: u64 = 1;
+/// `UFFDIO_CONTINUE_MODE_DONTWAKE`.
+pub const UFFDIO_CONTINUE_MODE_DONTWAKE: u64 = 1;
+/// `UFFDIO_WRITEPROTECT_MODE_WP`.
+pub const UFFDIO_WRITEPROTECT_MODE_WP: u64 = 1;
+/// `UFFDIO_WRITEPROTECT_MODE_DONTWAKE`.
+pub const UFFDIO_WRITEPROTECT_MODE_DONTWAKE: u64 = 1 << 1;
+
+/// Every ioctl but UFFDIO_API is refused with EINVAL before UFFDIO_API.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_ioctl @ v5.14
+/// Fidelity: TRIMMED(the dispatch by number, which whoever calls the ioctls has done)
+/// Locks:    none
+/// Errors:   none; true means EINVAL
+pub(crate) fn in_wait_api(k: &Kernel, ctx: CtxId) -> bool {
+    let wait_api = k.ctx(ctx).state == UffdState::WaitApi;
+    if wait_api {
+        k.branch("UFFDIO_API has not been called: -EINVAL");
+    }
+    wait_api
+}
+
+/// The look at mmap_changing before an ioctl does anything.
+async fn mmap_changing(k: &Kernel, ctx: CtxId) -> bool {
+    point(k, Touch::ReadCtx(ctx)).await;
+    let changing = k.ctx(ctx).mmap_changing;
+    if changing {
+        k.branch("an event waits to be read: -EAGAIN, out field untouched");
+    }
+    changing
+}
+
+/// UFFDIO_WAKE: wake who waits in the range, without resolving anything.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_wake @ v5.14
+/// Fidelity: TRIMMED(the argument always can be copied)
+/// Locks:    takes and drops fault_pending_wqh.lock
+/// Errors:   EINVAL before UFFDIO_API, bad range
+pub async fn userfaultfd_wake(k: &Kernel, ctx: CtxId, start: u64, len: u64) -> Outcome {
+    let _f = k.enter("userfaultfd_wake", || format!("start={start:#x} len={len:#x}"));
+    if in_wait_api(k, ctx) {
+        return Outcome::err(EINVAL);
+    }
+    if let Err(e) = validate_range(start, len) {
+        return Outcome::err(e);
+    }
+    // A length of 0 would wake everybody.
+    VM_BUG_ON!(k, len == 0);
+    wake_userfault(k, ctx, start, len).await;
+    Outcome::ok(0)
+}
+
+/// What COPY, ZEROPAGE and CONTINUE have in common once their arguments are checked: fill, report in the out field, wake.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_copy, userfaultfd_zeropage, userfaultfd_continue (second halves) @ v5.14
+/// Fidelity: MIRROR
+/// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
+/// Errors:   ESRCH the mm is gone (out field untouched); EAGAIN part of it was done; whatever the fill fails with
+async fn fill_and_wake(
+    k: &Kernel,
+    ctx: CtxId,
+    dst: u64,
+    src: u64,
+    len: u64,
+    mcopy_mode: McopyAtomicMode,
+    mode: u64,
+    dontwake: bool,
+) -> Outcome {
+    let mm = k.ctx(ctx).mm.unwrap_or(MmId::DANGLING);
+    if !mmget_not_zero(k, mm) {
+        k.branch("the address space is gone: -ESRCH");
+        return Outcome::err(ESRCH);
+    }
+    let ret = __mcopy_atomic(k, mm, ctx, dst, src, len, mcopy_mode, mode).await;
+    mmput(k, mm).await;
+
+    let done = match ret {
+        Ok(done) => done,
+        Err(e) => return Outcome::err(e).with(Out::Done(-e.num())),
+    };
+    BUG_ON!(k, done == 0);
+    // Only what was done is woken, and never with a length of 0, which would wake everybody.
+    if !dontwake {
+        wake_userfault(k, ctx, dst, done).await;
+    }
+    if done == len {
+        Outcome::ok(0).with(Out::Done(done as i64))
+    } else {
+        k.branch("part of the range was done: -EAGAIN");
+        Outcome::err(EAGAIN).with(Out::Done(done as i64))
+    }
+}
+
+/// UFFDIO_COPY: fill missing pages with a copy of the monitor's.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_copy @ v5.14
+/// Fidelity: TRIMMED(the argument always can be copied in and out)
+/// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
+/// Errors:   EINVAL before UFFDIO_API, bad range or mode, source wraps; EAGAIN an event is pending, or part was done; ESRCH the
+///           mm is gone; the rest from __mcopy_atomic
+pub async fn userfaultfd_copy(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u64, mode: u64) -> Outcome {
+    let _f = k.enter("userfaultfd_copy", || format!("dst={dst:#x} src={src:#x} len={len:#x} mode={mode:#x}"));
+    if in_wait_api(k, ctx) {
+        return Outcome::err(EINVAL);
+    }
+    if mmap_changing(k, ctx).await {
+        return Outcome::err(EAGAIN);
+    }
+    if let Err(e) = validate_range(dst, len) {
+        return Outcome::err(e);
+    }
+    // The source is the monitor's business, but it must not wrap.
+    if src.wrapping_add(len) <= src {
+        return Outcome::err(EINVAL);
+    }
+    if mode & !(UFFDIO_COPY_MODE_DONTWAKE | UFFDIO_COPY_MODE_WP) != 0 {
+        return Outcome::err(EINVAL);
+    }
+    fill_and_wake(k, ctx, dst, src, len, MCOPY_ATOMIC_NORMAL, mode, mode & UFFDIO_COPY_MODE_DONTWAKE != 0).await
+}
+
+/// UFFDIO_ZEROPAGE: fill missing pages with zeroes.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_zeropage @ v5.14
+/// Fidelity: TRIMMED(the argument always can be copied in and out)
+/// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
+/// Errors:   EINVAL before UFFDIO_API, bad range or mode; EAGAIN an event is pending, or part was done; ESRCH the mm is gone; the
+///           rest from __mcopy_atomic
+pub async fn userfaultfd_zeropage(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64) -> Outcome {
+    let _f = k.enter("userfaultfd_zeropage", || format!("start={start:#x} len={len:#x} mode={mode:#x}"));
+    if in_wait_api(k, ctx) {
+        return Outcome::err(EINVAL);
+    }
+    if mmap_changing(k, ctx).await {
+        return Outcome::err(EAGAIN);
+    }
+    if let Err(e) = validate_range(start, len) {
+        return Outcome::err(e);
+    }
+    if mode & !UFFDIO_ZEROPAGE_MODE_DONTWAKE != 0 {
+        return Outcome::err(EINVAL);
+    }
+    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_ZEROPAGE, 0, mode & UFFDIO_ZEROPAGE_MODE_DONTWAKE != 0).await
+}
+
+/// UFFDIO_CONTINUE: map the pages that the file has already.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_continue @ v5.14
+/// Fidelity: TRIMMED(the argument always can be copied in and out)
+/// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
+/// Errors:   EINVAL before UFFDIO_API, bad range or mode; EAGAIN an event is pending, or part was done; ESRCH the mm is gone; the
+///           rest from __mcopy_atomic
+pub async fn userfaultfd_continue(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64) -> Outcome {
+    let _f = k.enter("userfaultfd_continue", || format!("start={start:#x} len={len:#x} mode={mode:#x}"));
+    if in_wait_api(k, ctx) {
+        return Outcome::err(EINVAL);
+    }
+    if mmap_changing(k, ctx).await {
+        return Outcome::err(EAGAIN);
+    }
+    if let Err(e) = validate_range(start, len) {
+        return Outcome::err(e);
+    }
+    if start.wrapping_add(len) <= start {
+        return Outcome::err(EINVAL);
+    }
+    if mode & !UFFDIO_CONTINUE_MODE_DONTWAKE != 0 {
+        return Outcome::err(EINVAL);
+    }
+    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_CONTINUE, 0, mode & UFFDIO_CONTINUE_MODE_DONTWAKE != 0).await
+}
+
+/// UFFDIO_WRITEPROTECT: protect pages against stores, or let them be stored to again.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_writeprotect @ v5.14
+/// Fidelity: TRIMMED(the argument always can be copied)
+/// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock; the mm is not pinned
+/// Errors:   EINVAL before UFFDIO_API, bad range or mode, WP with DONTWAKE; EAGAIN an event is pending; ENOENT no such VMA
+pub async fn userfaultfd_writeprotect(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64) -> Outcome {
+    let _f = k.enter("userfaultfd_writeprotect", || format!("start={start:#x} len={len:#x} mode={mode:#x}"));
+    if in_wait_api(k, ctx) {
+        return Outcome::err(EINVAL);
+    }
+    if mmap_changing(k, ctx).await {
+        return Outcome::err(EAGAIN);
+    }
+    if let Err(e) = validate_range(start, len) {
+        return Outcome::err(e);
+    }
+    if mode & !(UFFDIO_WRITEPROTECT_MODE_DONTWAKE | UFFDIO_WRITEPROTECT_MODE_WP) != 0 {
+        return Outcome::err(EINVAL);
+    }
+    let mode_wp = mode & UFFDIO_WRITEPROTECT_MODE_WP != 0;
+    let mode_dontwake = mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE != 0;
+    if mode_wp && mode_dontwake {
+        return Outcome::err(EINVAL);
+    }
+    let mm = k.ctx(ctx).mm.unwrap_or(MmId::DANGLING);
+    if let Err(e) = mwriteprotect_range(k, mm, ctx, start, len, mode_wp).await {
+        return Outcome::err(e);
+    }
+    if !mode_wp && !mode_dontwake {
+        wake_userfault(k, ctx, start, len).await;
+    }
+    Outcome::ok(0)
+}
