@@ -1,27 +1,444 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `mm/gup.c`: the kernel looks at user memory through the page tables.
+//! `mm/gup.c`: the kernel looks at user memory through the page tables, faulting in what is missing.
+//!
+//! A caller that gives a `locked` pointer allows mmap_lock to be dropped: a userfault then waits, and the caller retakes the
+//! lock and goes on. Without it a userfault ends in SIGBUS, which is -EFAULT here.
 
-#![allow(unused)] // skeleton: remove this line when the file is filled in
-#![allow(missing_docs)] // skeleton
-
+use crate::BUG_ON;
+use crate::VM_BUG_ON;
 use crate::errno::*;
 use crate::flags::*;
 use crate::kernel::*;
-use crate::mm::pgtable::{Pmd, PteRef};
+use crate::mm::fault::{read_frame, write_frame};
+use crate::mm::locking::{lock_page, mmap_read_lock, mmap_read_unlock, trylock_page, unlock_page};
+use crate::mm::memory::{handle_mm_fault, is_cow_mapping};
+use crate::mm::mlock::mlock_vma_page;
+use crate::mm::mmap::find_vma;
+use crate::mm::page::*;
+use crate::mm::pgtable::*;
+use crate::mm::uaccess::cell_before;
+use crate::point::{Touch, die, point};
 
 bitflags::bitflags! {
+    /// `FOLL_*`: what the caller of get_user_pages wants.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct FollFlags: u32 { const FOLL_WRITE = 1; const FOLL_TOUCH = 2; const FOLL_GET = 4; const FOLL_FORCE = 0x10; const FOLL_NOWAIT = 0x20; const FOLL_POPULATE = 0x40; const FOLL_TRIED = 0x800; const FOLL_REMOTE = 0x2000; const FOLL_COW = 0x4000; const FOLL_MLOCK = 0x1000; }
+    pub struct FollFlags: u32 {
+        /// The page will be written.
+        const FOLL_WRITE = 1;
+        /// Mark it accessed, and for FOLL_WRITE dirty.
+        const FOLL_TOUCH = 2;
+        /// Take a reference.
+        const FOLL_GET = 4;
+        /// Ignore the VMA's protection as far as a debugger may.
+        const FOLL_FORCE = 0x10;
+        /// Do not wait.
+        const FOLL_NOWAIT = 0x20;
+        /// Fault pages in.
+        const FOLL_POPULATE = 0x40;
+        /// Retried at least once.
+        const FOLL_TRIED = 0x800;
+        /// mlock the page if the VMA is VM_LOCKED.
+        const FOLL_MLOCK = 0x1000;
+        /// For another mm than current's.
+        const FOLL_REMOTE = 0x2000;
+        /// Copy on write was broken in a VMA that is not writable (internal).
+        const FOLL_COW = 0x4000;
+    }
 }
-pub async fn __get_user_page(k: &Kernel, mm: MmId, start: u64, gup_flags: FollFlags, locked: Option<&mut bool>) -> KResult<Option<PageId>> {
-    todo!()
+
+/// May a page be written through this entry? A forced write to a read-only private mapping may, once it has its own copy:
+/// the entry stays read-only then, and its dirty bit shows that the copy was made.
+///
+/// Kernel:   mm/gup.c:can_follow_write_pte @ v5.14
+/// Fidelity: MIRROR
+/// Locks:    PTE lock held
+/// Errors:   none
+fn can_follow_write_pte(pte: PteVal, flags: FollFlags) -> bool {
+    pte_write(pte) || (flags.contains(FollFlags::FOLL_FORCE | FollFlags::FOLL_COW) && pte_dirty(pte))
 }
+
+/// The page behind an address, if its entry permits what the flags want. The zero page comes without a reference.
+///
+/// Kernel:   mm/gup.c:follow_page_mask, follow_page_pte @ v5.14
+/// Fidelity: TRIMMED(huge entries, migration, FOLL_PIN, FOLL_DUMP, FOLL_NUMA: only a VMA that check_vma_flags refuses has
+///           PROT_NONE entries, unless FOLL_FORCE is given)
+/// Locks:    mmap_lock held; takes and drops the PTE lock
+/// Errors:   None means that a fault is needed
+async fn follow_page_mask(k: &Kernel, vma: VmaId, address: u64, flags: FollFlags) -> Option<PageId> {
+    let mm = k.vma(vma).vm_mm;
+    // no_page_table:
+    let Some(pmd) = mm_find_pmd(k, mm, address) else { return None };
+    if pmd_none(k, pmd) {
+        return None;
+    }
+
+    let ptep = pte_offset_map_lock(k, pmd, address).await;
+    let pte = ptep_get(k, ptep);
+    let mut ret = None;
+    'no_page: {
+        if !pte_present(pte) {
+            break 'no_page;
+        }
+        if flags.contains(FollFlags::FOLL_WRITE) && !can_follow_write_pte(pte, flags) {
+            break 'no_page;
+        }
+        let Some(page) = vm_normal_page(pte) else {
+            // The zero page. Its struct page is not modelled, so there is nothing to count or mark.
+            ret = pte_page(pte);
+            break 'no_page;
+        };
+        ret = Some(page);
+        // try_grab_page
+        if flags.contains(FollFlags::FOLL_GET) {
+            get_page(k, page);
+        }
+        if flags.contains(FollFlags::FOLL_TOUCH) {
+            if flags.contains(FollFlags::FOLL_WRITE) && !pte_dirty(pte) && !PageDirty(k, page) {
+                set_page_dirty(k, page);
+            }
+            mark_page_accessed(k, page);
+        }
+        if flags.contains(FollFlags::FOLL_MLOCK) && k.vma(vma).vm_flags.contains(VM_LOCKED) {
+            point(k, Touch::WritePage(page)).await;
+            if k.page(page).mapping != PageMapping::None && trylock_page(k, page) {
+                // Off the batch and onto the LRU, from where mlock can isolate it.
+                lru_add_drain(k);
+                if k.page(page).mapping != PageMapping::None {
+                    mlock_vma_page(k, page).await;
+                }
+                unlock_page(k, page);
+            }
+        }
+    }
+    pte_unmap_unlock(k, ptep);
+    ret
+}
+
+/// What a failed fault means to a caller of get_user_pages.
+///
+/// Kernel:   include/linux/mm.h:vm_fault_to_errno @ v5.14
+/// Fidelity: TRIMMED(FOLL_HWPOISON)
+/// Locks:    none
+/// Errors:   ENOMEM, EFAULT
+fn vm_fault_to_errno(vm_fault: VmFault) -> Option<Errno> {
+    if vm_fault.contains(VM_FAULT_OOM) {
+        return Some(ENOMEM);
+    }
+    if vm_fault.intersects(VM_FAULT_HWPOISON | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV) {
+        return Some(EFAULT);
+    }
+    None
+}
+
+/// Fault one page in.
+///
+/// Kernel:   mm/gup.c:faultin_page @ v5.14
+/// Fidelity: TRIMMED(VM_LOCKONFAULT)
+/// Locks:    mmap_lock held; dropped, with `*locked` false, when the answer is EBUSY (unless FOLL_NOWAIT)
+/// Errors:   EBUSY retry; ENOMEM; EFAULT
+async fn faultin_page(k: &Kernel, vma: VmaId, address: u64, flags: &mut FollFlags, locked: &mut Option<&mut bool>) -> KResult {
+    let _f = k.enter("faultin_page", || format!("addr={address:#x} flags={flags:?}"));
+    let mut fault_flags = FaultFlags::empty();
+    if flags.contains(FollFlags::FOLL_WRITE) {
+        fault_flags |= FAULT_FLAG_WRITE;
+    }
+    if flags.contains(FollFlags::FOLL_REMOTE) {
+        fault_flags |= FAULT_FLAG_REMOTE;
+    }
+    if locked.is_some() {
+        fault_flags |= FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE;
+    }
+    if flags.contains(FollFlags::FOLL_NOWAIT) {
+        fault_flags |= FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_RETRY_NOWAIT;
+    }
+    if flags.contains(FollFlags::FOLL_TRIED) {
+        fault_flags |= FAULT_FLAG_TRIED;
+    }
+
+    let ret = handle_mm_fault(k, vma, address, fault_flags).await;
+    if ret.intersects(VM_FAULT_ERROR) {
+        if let Some(err) = vm_fault_to_errno(ret) {
+            return Err(err);
+        }
+        BUG_ON!(k, true);
+    }
+    if ret.contains(VM_FAULT_RETRY) {
+        if let Some(locked) = locked
+            && !fault_flags.contains(FAULT_FLAG_RETRY_NOWAIT)
+        {
+            **locked = false;
+        }
+        return Err(EBUSY);
+    }
+    // The copy on write was broken although the VMA is not writable: the next look may take the dirty bit for the write bit.
+    // Should the copy be lost before that, the fault has to be taken again, so the request stays a write.
+    if ret.contains(VM_FAULT_WRITE) && !k.vma(vma).vm_flags.contains(VM_WRITE) {
+        flags.insert(FollFlags::FOLL_COW);
+    }
+    Ok(())
+}
+
+/// Does the VMA permit what the flags want?
+///
+/// Kernel:   mm/gup.c:check_vma_flags @ v5.14
+/// Fidelity: TRIMMED(VM_IO, VM_PFNMAP, FOLL_ANON, FOLL_LONGTERM, protection keys)
+/// Locks:    mmap_lock held
+/// Errors:   EFAULT
+fn check_vma_flags(vma: &Vma, gup_flags: FollFlags) -> KResult {
+    let vm_flags = vma.vm_flags;
+    if gup_flags.contains(FollFlags::FOLL_WRITE) {
+        if !vm_flags.contains(VM_WRITE) {
+            if !gup_flags.contains(FollFlags::FOLL_FORCE) {
+                return Err(EFAULT);
+            }
+            // A debugger may write to a private copy, never to the file behind a read-only mapping.
+            if !is_cow_mapping(vm_flags) {
+                return Err(EFAULT);
+            }
+        }
+    } else if !vm_flags.contains(VM_READ) {
+        if !gup_flags.contains(FollFlags::FOLL_FORCE) {
+            return Err(EFAULT);
+        }
+        // Is there a way at all to read it?
+        if !vm_flags.contains(VM_MAYREAD) {
+            return Err(EFAULT);
+        }
+    }
+    Ok(())
+}
+
+/// `find_extend_vma`: the VMA that covers the address (stacks do not grow in the model).
+fn find_extend_vma(k: &Kernel, mm: MmId, addr: u64) -> Option<VmaId> {
+    find_vma(k, mm, addr).filter(|&vma| k.vma(vma).vm_start <= addr)
+}
+
+/// Walk `nr_pages` pages from `start`, fault in what is missing, and collect the pages if `pages` is given. Returns how many
+/// were done; an error counts only if none were.
+///
+/// Kernel:   mm/gup.c:__get_user_pages @ v5.14
+/// Fidelity: TRIMMED(gate area, hugetlb, FOLL_LONGTERM)
+/// Locks:    mmap_lock held; dropped when `*locked` comes back false
+/// Errors:   EFAULT no VMA, not with its rights, or SIGBUS; ENOMEM; EINTR a fatal signal; 0 pages with `*locked` false: retry
+async fn __get_user_pages(
+    k: &Kernel,
+    mm: MmId,
+    start: u64,
+    nr_pages: u64,
+    gup_flags: FollFlags,
+    mut pages: Option<&mut Vec<PageId>>,
+    mut locked: Option<&mut bool>,
+) -> KResult<u64> {
+    let mut ret = Ok(());
+    let mut i = 0;
+    let mut start = start;
+    let mut nr_pages = nr_pages;
+    let mut vma: Option<VmaId> = None;
+    if nr_pages == 0 {
+        return Ok(0);
+    }
+    VM_BUG_ON!(k, pages.is_some() != gup_flags.contains(FollFlags::FOLL_GET));
+
+    'out: loop {
+        let mut foll_flags = gup_flags;
+        // The first page, or past the VMA's end.
+        let here = match vma {
+            Some(vma) if start < k.vma(vma).vm_end => vma,
+            _ => match find_extend_vma(k, mm, start) {
+                None => {
+                    ret = Err(EFAULT);
+                    break 'out;
+                }
+                Some(found) => {
+                    vma = Some(found);
+                    ret = check_vma_flags(&k.vma(found), gup_flags);
+                    if ret.is_err() {
+                        break 'out;
+                    }
+                    found
+                }
+            },
+        };
+        let mut tries = 0;
+        // retry:
+        let page = loop {
+            let fatal = k.task(k.current()).fatal_signal_pending;
+            if fatal {
+                ret = Err(EINTR);
+                break 'out;
+            }
+            if let Some(page) = follow_page_mask(k, here, start, foll_flags).await {
+                break page;
+            }
+            match faultin_page(k, here, start, &mut foll_flags, &mut locked).await {
+                Ok(()) => {}
+                Err(EBUSY) => {
+                    ret = Ok(());
+                    break 'out;
+                }
+                Err(err) => {
+                    ret = Err(err);
+                    break 'out;
+                }
+            }
+            tries += 1;
+            if tries > 8 && k.endless("__get_user_pages") {
+                die(k).await;
+            }
+        };
+        if let Some(pages) = pages.as_deref_mut() {
+            pages.push(page);
+        }
+        i += 1;
+        start += PAGE_SIZE;
+        nr_pages -= 1;
+        if nr_pages == 0 {
+            break;
+        }
+    }
+    match ret {
+        Err(err) if i == 0 => Err(err),
+        _ => Ok(i),
+    }
+}
+
+/// One page of user memory, with a reference (the zero page has none). None: without FOLL_GET it is only faulted in; or
+/// `*locked` came back false: take mmap_lock again and retry with FOLL_TRIED.
+///
+/// Kernel:   mm/gup.c:__get_user_pages @ v5.14
+/// Fidelity: TRIMMED(one page)
+/// Locks:    mmap_lock held; dropped when `*locked` comes back false
+/// Errors:   EFAULT, ENOMEM, EINTR
+pub async fn __get_user_page(
+    k: &Kernel,
+    mm: MmId,
+    start: u64,
+    gup_flags: FollFlags,
+    locked: Option<&mut bool>,
+) -> KResult<Option<PageId>> {
+    let _f = k.enter("__get_user_pages", || format!("start={start:#x} flags={gup_flags:?}"));
+    let mut pages = Vec::new();
+    let wanted = gup_flags.contains(FollFlags::FOLL_GET).then_some(&mut pages);
+    match __get_user_pages(k, mm, start, 1, gup_flags, wanted, locked).await {
+        Ok(_) => Ok(pages.first().copied()),
+        Err(err) => Err(err),
+    }
+}
+
+/// Read or write another process's memory, or one's own through /proc/self/mem, as a debugger does. Returns bytes done.
+///
+/// `cells[i]` is the byte at `addr + CELL_AT[i]`. A byte of the range that the model watches at its place in the page but not
+/// in `cells`, or the other way round, is taken from the nearest watched one before it.
+///
+/// Kernel:   mm/memory.c:__access_remote_vm, mm/gup.c:get_user_pages_remote @ v5.14
+/// Fidelity: TRIMMED(VM_IO mappings, vm_ops->access; watched bytes)
+/// Locks:    takes and drops mmap_lock for reading, held throughout: no `locked`, so a userfault is not waited for
+/// Errors:   a short count where a page cannot be had
 pub async fn access_remote_vm(k: &Kernel, mm: MmId, addr: u64, cells: &mut [Option<Cell>], len: u64, write: bool) -> u64 {
-    todo!()
+    let _f = k.enter("access_remote_vm", || format!("addr={addr:#x} len={len} write={write}"));
+    let mut gup_flags = FollFlags::FOLL_FORCE | FollFlags::FOLL_TOUCH | FollFlags::FOLL_REMOTE | FollFlags::FOLL_GET;
+    gup_flags.set(FollFlags::FOLL_WRITE, write);
+
+    // mmap_read_lock_killable
+    mmap_read_lock(k, mm).await;
+    let fatal = k.task(k.current()).fatal_signal_pending;
+    if fatal {
+        mmap_read_unlock(k, mm);
+        return 0;
+    }
+    let mut done = 0;
+    while done < len {
+        let here = addr.wrapping_add(done);
+        let Ok(Some(page)) = __get_user_page(k, mm, here, gup_flags, None).await else {
+            k.branch("page cannot be had: the transfer ends short");
+            break;
+        };
+        let offset = here & (PAGE_SIZE - 1);
+        let bytes = (len - done).min(PAGE_SIZE - offset);
+        point(k, Touch::UserCopy(mm, page_align_down(here))).await;
+        if write {
+            for (i, at) in CELL_AT.into_iter().enumerate() {
+                if (offset..offset + bytes).contains(&at)
+                    && let Some(Some(value)) = cells.get(cell_before(done + (at - offset))).copied()
+                {
+                    write_frame(k, page, i, value);
+                }
+            }
+            if page != PageId::ZERO {
+                // set_page_dirty_lock
+                lock_page(k, page).await;
+                set_page_dirty(k, page);
+                unlock_page(k, page);
+            }
+        } else {
+            let frame = read_frame(k, page);
+            for (cell, at) in cells.iter_mut().zip(CELL_AT) {
+                if (done..done + bytes).contains(&at) {
+                    *cell = Some(frame[cell_before(offset + (at - done))]);
+                }
+            }
+        }
+        if page != PageId::ZERO {
+            put_page(k, page);
+        }
+        done += bytes;
+    }
+    mmap_read_unlock(k, mm);
+    done
 }
+
+/// Fault in and mlock the pages of a range within one VMA. Returns pages done.
+///
+/// Kernel:   mm/gup.c:populate_vma_page_range @ v5.14
+/// Fidelity: TRIMMED(VM_LOCKONFAULT)
+/// Locks:    mmap_lock read held; dropped when `*locked` comes back false
+/// Errors:   EFAULT, ENOMEM, EINTR
 pub async fn populate_vma_page_range(k: &Kernel, vma: VmaId, start: u64, end: u64, locked: &mut bool) -> KResult<u64> {
-    todo!()
+    let _f = k.enter("populate_vma_page_range", || format!("{start:#x}..{end:#x}"));
+    let v = k.vma(vma);
+    let nr_pages = (end - start) / PAGE_SIZE;
+    VM_BUG_ON!(k, start & (PAGE_SIZE - 1) != 0 || end & (PAGE_SIZE - 1) != 0);
+    VM_BUG_ON!(k, start < v.vm_start || end > v.vm_end);
+
+    let mut gup_flags = FollFlags::FOLL_TOUCH | FollFlags::FOLL_POPULATE | FollFlags::FOLL_MLOCK;
+    // Break copy on write now, except in shared mappings: they would be dirtied for nothing.
+    if v.vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE {
+        gup_flags |= FollFlags::FOLL_WRITE;
+    }
+    // mlock is to succeed in a write-only mapping too; a PROT_NONE one fails.
+    if v.vm_flags.intersects(VM_READ | VM_WRITE | VM_EXEC) {
+        gup_flags |= FollFlags::FOLL_FORCE;
+    }
+    __get_user_pages(k, v.vm_mm, start, nr_pages, gup_flags, None, Some(locked)).await
 }
-pub async fn faultin_vma_page_range(k: &Kernel, vma: VmaId, start: u64, end: u64, write: bool, locked: &mut bool) -> KResult<u64> {
-    todo!()
+
+/// Fault in the pages of a range within one VMA for MADV_POPULATE_READ and MADV_POPULATE_WRITE. Returns pages done.
+///
+/// Kernel:   mm/gup.c:faultin_vma_page_range @ v5.14
+/// Fidelity: TRIMMED(FOLL_HWPOISON)
+/// Locks:    mmap_lock read held; dropped when `*locked` comes back false
+/// Errors:   EINVAL the VMA does not permit it; EFAULT, ENOMEM, EINTR
+pub async fn faultin_vma_page_range(
+    k: &Kernel,
+    vma: VmaId,
+    start: u64,
+    end: u64,
+    write: bool,
+    locked: &mut bool,
+) -> KResult<u64> {
+    let _f = k.enter("faultin_vma_page_range", || format!("{start:#x}..{end:#x} write={write}"));
+    let v = k.vma(vma);
+    let nr_pages = (end - start) / PAGE_SIZE;
+    VM_BUG_ON!(k, start & (PAGE_SIZE - 1) != 0 || end & (PAGE_SIZE - 1) != 0);
+    VM_BUG_ON!(k, start < v.vm_start || end > v.vm_end);
+
+    let mut gup_flags = FollFlags::FOLL_TOUCH | FollFlags::FOLL_POPULATE | FollFlags::FOLL_MLOCK;
+    if write {
+        gup_flags |= FollFlags::FOLL_WRITE;
+    }
+    // A permission problem is the caller's mistake: EINVAL, not EFAULT.
+    if check_vma_flags(&v, gup_flags).is_err() {
+        return Err(EINVAL);
+    }
+    __get_user_pages(k, v.vm_mm, start, nr_pages, gup_flags, None, Some(locked)).await
 }

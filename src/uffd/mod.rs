@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `fs/userfaultfd.c`, and the parts of `mm/userfaultfd.c` that no revision touches.
+//!
+//! Reading order: [`handle`] (a fault queues itself and sleeps), [`ctx`] (the monitor reads it), [`ioctl`] and [`mcopy`] (the
+//! monitor fills the page and wakes the fault), [`register`], [`events`].
 
 pub mod ctx;
 pub mod events;
