@@ -65,6 +65,8 @@ errnos! {
     ESPIPE = 29,
     /// Function not implemented.
     ENOSYS = 38,
+    /// Value too large for defined data type (an offset that wraps).
+    EOVERFLOW = 75,
     /// Operation not supported.
     EOPNOTSUPP = 95,
     /// Restart the system call after the signal (kernel internal; user space sees EINTR).

@@ -1,36 +1,283 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `fs/`: open files and descriptors.
-
-#![allow(unused)] // skeleton: remove this line when the file is filled in
-#![allow(missing_docs)] // skeleton
+//!
+//! A [`File`] is shared by descriptors, VMAs and system calls that use it; the last reference closes it. Descriptor numbers start
+//! at 3: entry `i` of a process's table is descriptor `i + 3`.
 
 use crate::errno::*;
 use crate::flags::*;
 use crate::kernel::*;
-use crate::mm::pgtable::{Pmd, PteRef};
-use crate::syscall::{Op, Outcome, Path};
+use crate::mm::exit::{mmdrop, mmgrab};
+use crate::mm::locking::{inode_lock, inode_unlock};
+use crate::shmem::inode::{iput, shmem_get_inode, shmem_kernel_mount};
+use crate::syscall::Path;
+use crate::uffd::ctx::userfaultfd_release;
+use std::future::Future;
+use std::pin::Pin;
 
+/// The first descriptor that a process gets.
+const FIRST_FD: u8 = 3;
+/// How many descriptors a process may have (`RLIMIT_NOFILE`).
+const NR_OPEN: usize = 64;
+
+/// `file->f_mapping->host`: the inode whose pages a mapping of the file shows. None for files without one of their own.
+pub(crate) fn f_mapping(k: &Kernel, file: FileId) -> Option<InodeId> {
+    match k.file(file).kind {
+        FileKind::Inode(inode) => Some(inode),
+        _ => None,
+    }
+}
+
+/// One more reference.
+///
+/// Kernel:   include/linux/fs.h:get_file @ v5.14
+/// Fidelity: MIRROR
+/// Locks:    none
+/// Errors:   none
 pub fn get_file(k: &Kernel, file: FileId) {
-    todo!()
+    k.file_mut(file).f_count += 1;
 }
+
+/// One reference less; the last one closes the file.
+///
+/// Kernel:   fs/file_table.c:fput, __fput @ v5.14
+/// Fidelity: MODEL (the kernel puts the closing off until the task is on its way back to user mode)
+/// Locks:    none needed; closing a userfaultfd takes mmap_lock, evicting an inode page locks
+/// Errors:   none
 pub async fn fput(k: &Kernel, file: FileId) {
-    todo!()
+    let now = {
+        let mut f = k.file_mut(file);
+        f.f_count -= 1;
+        f.f_count
+    };
+    crate::VM_BUG_ON!(k, now < 0);
+    if now != 0 {
+        return;
+    }
+    let kind = k.file(file).kind;
+    match kind {
+        FileKind::Inode(inode) => {
+            let dev = k.inode(inode).kind == InodeKind::DevZero;
+            if dev {
+                iput_dev_zero(k, inode);
+            } else {
+                iput(k, inode).await;
+            }
+        }
+        FileKind::Userfaultfd(ctx) => {
+            // Boxed: closing one merges VMAs, and a merge drops a file reference (never the last one of a userfaultfd).
+            let release: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(userfaultfd_release(k, ctx));
+            release.await;
+        }
+        FileKind::ProcMem(mm) => mmdrop(k, mm),
+    }
+    k.sm().files.remove(file);
 }
+
+/// `iput` of /dev/zero, whose inode has no pages and no mount: it lives as long as the open file.
+fn iput_dev_zero(k: &Kernel, inode: InodeId) {
+    let now = {
+        let mut i = k.inode_mut(inode);
+        i.i_count -= 1;
+        i.i_count
+    };
+    if now == 0 {
+        k.sm().inodes.remove(inode);
+    }
+}
+
+/// A new open file with one reference, which is the caller's.
+///
+/// Kernel:   fs/file_table.c:alloc_empty_file @ v5.14
+/// Fidelity: TRIMMED(limits)
+/// Locks:    none
+/// Errors:   none
+pub(crate) fn alloc_file(k: &Kernel, kind: FileKind, f_mode_read: bool, f_mode_write: bool) -> FileId {
+    k.sm().files.insert(File { kind, f_count: 1, f_mode_read, f_mode_write, ..File::default() })
+}
+
+fn current_process(k: &Kernel) -> ProcId {
+    k.task(k.current()).group
+}
+
+/// Give a file the lowest free descriptor of the current process, which takes over the caller's reference.
+///
+/// Kernel:   fs/file.c:get_unused_fd_flags, fd_install @ v5.14
+/// Fidelity: MIRROR (both in one)
+/// Locks:    none
+/// Errors:   EMFILE; the reference is still the caller's then
 pub fn fd_install(k: &Kernel, file: FileId) -> KResult<u8> {
-    todo!()
+    let mut process = k.process_mut(current_process(k));
+    let fd = process.fds.iter().position(|fd| fd.is_none()).unwrap_or(process.fds.len());
+    if fd >= NR_OPEN {
+        return Err(EMFILE);
+    }
+    if fd == process.fds.len() {
+        process.fds.push(None);
+    }
+    process.fds[fd] = Some(file);
+    Ok(fd as u8 + FIRST_FD)
 }
+
+/// The file behind a descriptor, without a reference: good as long as the descriptor is not closed.
+///
+/// Kernel:   fs/file.c:files_lookup_fd_locked @ v5.14
+/// Fidelity: MIRROR
+/// Locks:    none
+/// Errors:   EBADF
+pub fn files_lookup_fd(k: &Kernel, fd: u8) -> KResult<FileId> {
+    let Some(i) = fd.checked_sub(FIRST_FD) else {
+        return Err(EBADF);
+    };
+    k.process(current_process(k)).fds.get(i as usize).copied().flatten().ok_or(EBADF)
+}
+
+/// The file behind a descriptor, with a reference: the caller ends with [`fput`].
+///
+/// Kernel:   fs/file.c:fget @ v5.14
+/// Fidelity: MIRROR
+/// Locks:    none
+/// Errors:   EBADF
 pub fn fget(k: &Kernel, fd: u8) -> KResult<FileId> {
-    todo!()
+    match files_lookup_fd(k, fd) {
+        Ok(file) => {
+            get_file(k, file);
+            Ok(file)
+        }
+        Err(error) => Err(error),
+    }
 }
+
+/// close(2).
+///
+/// Kernel:   fs/file.c:close_fd @ v5.14
+/// Fidelity: MIRROR
+/// Locks:    see fput
+/// Errors:   EBADF
 pub async fn sys_close(k: &Kernel, fd: u8) -> KResult {
-    todo!()
+    let file = match files_lookup_fd(k, fd) {
+        Ok(file) => file,
+        Err(error) => return Err(error),
+    };
+    {
+        let mut process = k.process_mut(current_process(k));
+        process.fds[(fd - FIRST_FD) as usize] = None;
+        // A table that ends in free entries is the same as a shorter one.
+        while process.fds.last() == Some(&None) {
+            process.fds.pop();
+        }
+    }
+    fput(k, file).await;
+    Ok(())
 }
+
+/// `mount("tmpfs", "/mnt", "tmpfs", 0, "size=...")`.
+///
+/// Kernel:   mm/shmem.c:shmem_parse_one (Opt_size), shmem_fill_super @ v5.14
+/// Fidelity: MODEL (one mount point, no stacking; whoever sets the scene up may mount)
+/// Locks:    none
+/// Errors:   EBUSY something is mounted there
 pub fn sys_mount(k: &Kernel, size: u64) -> KResult {
-    todo!()
+    if k.s().mnt.is_some() {
+        return Err(EBUSY);
+    }
+    // The kernel's own mount exists since boot, and is the first.
+    shmem_kernel_mount(k);
+    let sb = SuperBlock { max_blocks: size.div_ceil(PAGE_SIZE) as i64, ..SuperBlock::default() };
+    let mut s = k.sm();
+    let mnt = s.sbs.insert(sb);
+    s.mnt = Some(mnt);
+    Ok(())
 }
+
+fn lookup_name(k: &Kernel, sb: SbId, name: u8) -> Option<InodeId> {
+    k.sb(sb).names.iter().find(|entry| entry.0 == name).map(|entry| entry.1)
+}
+
+/// open(2). The file's one reference is the caller's, who hands it to [`fd_install`].
+///
+/// Kernel:   fs/namei.c:path_openat; mm/shmem.c:shmem_create; drivers/char/mem.c; fs/proc/base.c:mem_open @ v5.14
+/// Fidelity: MODEL (a handful of names; permissions are root's)
+/// Locks:    none
+/// Errors:   ENOENT no such name; ESRCH no address space; EBADF no such descriptor; ENXIO a userfaultfd can't be opened again
 pub async fn sys_open(k: &Kernel, path: Path, read: bool, write: bool, creat: bool) -> KResult<FileId> {
-    todo!()
+    match path {
+        Path::Mnt(name) => {
+            let Some(sb) = k.s().mnt else {
+                return Err(ENOENT);
+            };
+            let inode = match lookup_name(k, sb, name) {
+                Some(inode) => {
+                    k.inode_mut(inode).i_count += 1;
+                    inode
+                }
+                None if creat => {
+                    let inode = shmem_get_inode(k, sb, VM_NORESERVE);
+                    {
+                        let mut i = k.inode_mut(inode);
+                        i.i_count = 1;
+                        i.i_nlink = 1;
+                    }
+                    k.sb_mut(sb).names.push((name, inode));
+                    inode
+                }
+                None => return Err(ENOENT),
+            };
+            Ok(alloc_file(k, FileKind::Inode(inode), read, write))
+        }
+        Path::DevZero => {
+            let inode = k.sm().inodes.insert(Inode { kind: InodeKind::DevZero, i_count: 1, i_nlink: 0, ..Inode::default() });
+            Ok(alloc_file(k, FileKind::Inode(inode), read, write))
+        }
+        Path::ProcSelfMem => {
+            let Some(mm) = k.current_mm() else {
+                return Err(ESRCH);
+            };
+            mmgrab(k, mm);
+            Ok(alloc_file(k, FileKind::ProcMem(mm), read, write))
+        }
+        Path::ProcSelfFd(fd) => {
+            let old = match files_lookup_fd(k, fd) {
+                Ok(old) => k.file(old),
+                // readlink finds nothing there.
+                Err(_) => return Err(ENOENT),
+            };
+            match old.kind {
+                FileKind::Inode(inode) => k.inode_mut(inode).i_count += 1,
+                FileKind::ProcMem(mm) => mmgrab(k, mm),
+                // An anonymous inode has no open method.
+                FileKind::Userfaultfd(_) => return Err(ENXIO),
+            }
+            let file = alloc_file(k, old.kind, read, write);
+            k.file_mut(file).sealable = old.sealable;
+            Ok(file)
+        }
+    }
 }
+
+/// unlink(2) in /mnt.
+///
+/// Kernel:   fs/namei.c:do_unlinkat, vfs_unlink; mm/shmem.c:shmem_unlink @ v5.14
+/// Fidelity: TRIMMED(the directory's lock)
+/// Locks:    takes and drops the inode lock; evicting takes page locks
+/// Errors:   ENOENT
 pub async fn sys_unlink(k: &Kernel, name: u8) -> KResult {
-    todo!()
+    let mnt = k.s().mnt;
+    let Some(sb) = mnt else {
+        return Err(ENOENT);
+    };
+    let Some(inode) = lookup_name(k, sb, name) else {
+        return Err(ENOENT);
+    };
+    // The file is truncated by our own iput, after the locks are dropped, if nobody else has it.
+    k.inode_mut(inode).i_count += 1;
+    inode_lock(k, inode).await;
+    let found = lookup_name(k, sb, name) == Some(inode);
+    if found {
+        k.sb_mut(sb).names.retain(|entry| entry.0 != name);
+        k.inode_mut(inode).i_nlink -= 1;
+    }
+    inode_unlock(k, inode);
+    iput(k, inode).await;
+    if found { Ok(()) } else { Err(ENOENT) }
 }

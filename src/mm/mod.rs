@@ -22,5 +22,6 @@ pub mod rmap;
 pub mod swap_state;
 pub mod swapfile;
 pub mod uaccess;
+pub mod vma_merge;
 pub mod vmscan;
 pub mod zap;
