@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A scenario, run on a revision and watched by the rules.
+
+use crate::event::Record;
+use crate::kernel::{Config, TaskId};
+use crate::machine::{Completed, Machine};
+use crate::patch::Revision;
+use crate::point::Pause;
+use crate::rules::{self, Broken, Watch};
+use crate::scenario::{Call, Expect, RaceItem, Scenario, Step, Stop, TouchKind, Verdict};
+use crate::syscall::{Op, Outcome};
+
+/// How an operation stood at some line.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub enum Answer {
+    /// It returned this.
+    Returned(Outcome),
+    /// It is blocked.
+    Blocked,
+    /// It was ended by a fatal signal.
+    Killed,
+    /// It could not be started: the thread was still in another operation, or gone.
+    NotStarted(String),
+}
+
+impl Answer {
+    fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            Answer::Returned(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+}
+
+/// One line of what happened.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Row {
+    /// The scenario's line.
+    pub line: usize,
+    /// Whose; an index into the scenario's threads.
+    pub thread: usize,
+    /// What.
+    pub op: Op,
+    /// This row is the end of an operation that began in an earlier one.
+    pub resumed: bool,
+    /// How it ended.
+    pub answer: Answer,
+}
+
+/// A rule that was found broken.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct BrokenAt {
+    /// Its name.
+    pub rule: &'static str,
+    /// What exactly.
+    pub detail: String,
+    /// The scenario's line after which it was seen; 0 is after everything has exited.
+    pub line: usize,
+}
+
+/// A result that is not the promised one.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Unlike {
+    /// The scenario's line.
+    pub line: usize,
+    /// What happened instead.
+    pub got: Answer,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// On this revision.
+    pub revision: Revision,
+    /// What happened, in order.
+    pub rows: Vec<Row>,
+    /// Rules found broken, each once, in the order they were found.
+    pub broken: Vec<BrokenAt>,
+    /// Results that are not the promised ones.
+    pub unlike: Vec<Unlike>,
+    /// The choices taken where C leaves the outcome undefined, with the number of alternatives.
+    pub chosen: Vec<(u8, u8)>,
+    /// What the primitives recorded, if asked for.
+    pub trace: Vec<Record>,
+    /// Names for the tasks in the trace, by task number.
+    pub task_names: Vec<String>,
+}
+
+impl Replay {
+    /// The broken rules' names, sorted, each once.
+    pub fn rules(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.broken.iter().map(|b| b.rule).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// What the claim says, what was seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Judgement {
+    /// The claim is right.
+    AsClaimed,
+    /// Nothing is claimed of this revision.
+    Unclaimed,
+    /// Claimed to hold, but rules are broken.
+    HoldsButBreaks(Vec<&'static str>),
+    /// Claimed to hold, no rule is broken, but a result is not the promised one.
+    HoldsButUnlike(Vec<usize>),
+    /// Claimed to break other rules than were seen broken.
+    BreaksOther {
+        /// Claimed and not seen.
+        missing: Vec<String>,
+        /// Seen and not claimed.
+        extra: Vec<&'static str>,
+    },
+}
+
+/// A scenario on a revision, with every choice that C leaves open explored.
+#[derive(Clone, Debug)]
+pub struct Verdicts {
+    /// The scenario's runs: the first with every choice 0.
+    pub runs: Vec<Replay>,
+}
+
+impl Verdicts {
+    /// Run them all. There are few choices and few alternatives; no more than 64 runs are made.
+    pub fn of(scenario: &Scenario, revision: Revision, tracing: bool) -> Verdicts {
+        let mut runs: Vec<Replay> = Vec::new();
+        let mut next = Some(Vec::new());
+        while let Some(choices) = next {
+            let run = replay(scenario, revision, &choices, tracing);
+            next = successor(&run.chosen);
+            runs.push(run);
+            if runs.len() == 64 {
+                break;
+            }
+        }
+        Verdicts { runs }
+    }
+
+    /// The run to show: the first that breaks a rule, else the first.
+    pub fn telling(&self) -> &Replay {
+        self.runs.iter().find(|r| !r.broken.is_empty()).unwrap_or(&self.runs[0])
+    }
+
+    /// Rules broken in some run, sorted.
+    pub fn rules(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.runs.iter().flat_map(|r| r.rules()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The rule that was broken first.
+    pub fn first_rule(&self) -> Option<&'static str> {
+        self.telling().broken.first().map(|b| b.rule)
+    }
+
+    /// Compare with the scenario's claim.
+    pub fn judge(&self, scenario: &Scenario, revision: Revision) -> Judgement {
+        let seen = self.rules();
+        let Some(claim) = scenario.claim(revision) else { return Judgement::Unclaimed };
+        match &claim.verdict {
+            Verdict::Holds if !seen.is_empty() => Judgement::HoldsButBreaks(seen),
+            Verdict::Holds => {
+                let mut lines: Vec<usize> = self.runs.iter().flat_map(|r| r.unlike.iter().map(|u| u.line)).collect();
+                lines.sort_unstable();
+                lines.dedup();
+                if lines.is_empty() { Judgement::AsClaimed } else { Judgement::HoldsButUnlike(lines) }
+            }
+            Verdict::Breaks(words) => {
+                let missing: Vec<String> =
+                    words.iter().map(|w| w.text.clone()).filter(|w| !seen.contains(&w.as_str())).collect();
+                let extra: Vec<&'static str> = seen.into_iter().filter(|s| !words.iter().any(|w| w.text == *s)).collect();
+                if missing.is_empty() && extra.is_empty() {
+                    Judgement::AsClaimed
+                } else {
+                    Judgement::BreaksOther { missing, extra }
+                }
+            }
+        }
+    }
+}
+
+/// The next vector of choices in depth-first order.
+fn successor(chosen: &[(u8, u8)]) -> Option<Vec<u8>> {
+    let at = chosen.iter().rposition(|&(taken, of)| taken + 1 < of)?;
+    let mut next: Vec<u8> = chosen[..=at].iter().map(|&(taken, _)| taken).collect();
+    next[at] += 1;
+    Some(next)
+}
+
+struct Player<'s> {
+    scenario: &'s Scenario,
+    machine: Machine,
+    watch: Watch,
+    replay: Replay,
+    /// By thread: its task, and the line and expectation of the operation it is in.
+    threads: Vec<Option<TaskId>>,
+    open: Vec<Option<(usize, Expect, Op)>>,
+    line: usize,
+    reported: usize,
+}
+
+/// Run a scenario on a revision. `choices` decides what C leaves undefined; 0 when it runs out.
+pub fn replay(scenario: &Scenario, revision: Revision, choices: &[u8], tracing: bool) -> Replay {
+    let machine = Machine::new(revision, scenario.machine.config());
+    play(scenario, machine, choices, tracing)
+}
+
+/// As [`replay`], on the small default machine with this configuration and nothing in it.
+pub fn boot(revision: Revision, config: Config) -> Machine {
+    Machine::new(revision, config)
+}
+
+fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool) -> Replay {
+    *machine.k.run.choices.borrow_mut() = choices.to_vec();
+    let has_function_stop = scenario.function_words().next().is_some();
+    machine.k.run.tracing.set(tracing || has_function_stop);
+    let main = machine.main_task();
+    let mut threads = vec![None; scenario.threads.len()];
+    threads[0] = Some(main);
+    for slot in threads.iter_mut().take(scenario.initial_threads).skip(1) {
+        *slot = Some(machine.spawn_thread(main));
+    }
+    let watch = Watch::new(&machine.k);
+    let revision = machine.k.s().revision;
+    let replay = Replay {
+        revision,
+        rows: Vec::new(),
+        broken: Vec::new(),
+        unlike: Vec::new(),
+        chosen: Vec::new(),
+        trace: Vec::new(),
+        task_names: scenario.threads.clone(),
+    };
+    let open = vec![None; threads.len()];
+    let mut p = Player { scenario, machine, watch, replay, threads, open, line: 0, reported: 0 };
+    if scenario.machine.swap > 0 {
+        p.quietly(main, &Op::Swapon { slots: scenario.machine.swap });
+    }
+    for step in &scenario.steps {
+        match step {
+            Step::Op(call) => p.one(call),
+            Step::Resumed { line, thread, expect } => p.resumed(*line, *thread, expect),
+            Step::Race { items, .. } => p.race(items),
+        }
+    }
+    p.finish(tracing)
+}
+
+impl Player<'_> {
+    fn quietly(&mut self, task: TaskId, op: &Op) {
+        self.watch.begin(&self.machine.k, task, op);
+        if let Ok(Some(outcome)) = self.machine.run(task, op) {
+            let broken = self.watch.end(&self.machine.k, task, op, &outcome);
+            self.record(broken);
+        }
+        self.observe();
+    }
+
+    fn record(&mut self, broken: Vec<Broken>) {
+        for b in broken {
+            if !self.replay.broken.iter().any(|r| r.rule == b.rule) {
+                self.replay.broken.push(BrokenAt { rule: b.rule, detail: b.detail, line: self.line });
+            }
+        }
+    }
+
+    /// What the primitives reported since the last look.
+    fn observe_findings(&mut self) {
+        let new: Vec<Broken> = {
+            let findings = self.machine.k.run.findings.borrow();
+            findings[self.reported..].iter().map(rules::from_finding).collect()
+        };
+        self.reported += new.len();
+        self.record(new);
+    }
+
+    /// Everything has settled: the rules look at the state.
+    fn observe(&mut self) {
+        self.observe_findings();
+        let broken = self.watch.settled(&self.machine.k);
+        self.record(broken);
+    }
+
+    fn thread_of(&self, task: TaskId) -> Option<usize> {
+        self.threads.iter().position(|t| *t == Some(task))
+    }
+
+    fn begin(&mut self, call: &Call) -> bool {
+        self.line = call.line;
+        let refused = match self.threads.get(call.thread).copied().flatten() {
+            None => Some("the thread does not exist: its fork failed".to_string()),
+            Some(task) => {
+                let name = &self.scenario.threads[call.thread];
+                self.machine.note(task, crate::event::Event::OpBegin(crate::scenario::print::op(&call.op)));
+                let _ = name;
+                self.watch.begin(&self.machine.k, task, &call.op);
+                match self.machine.start(task, &call.op) {
+                    Ok(()) => None,
+                    Err(e) => Some(e.to_string()),
+                }
+            }
+        };
+        if let Some(why) = refused {
+            let answer = Answer::NotStarted(why);
+            self.compare(call.line, &call.expect, &answer);
+            self.replay.rows.push(Row {
+                line: call.line,
+                thread: call.thread,
+                op: call.op.clone(),
+                resumed: false,
+                answer,
+            });
+            return false;
+        }
+        self.open[call.thread] = Some((call.line, call.expect.clone(), call.op.clone()));
+        true
+    }
+
+    fn compare(&mut self, line: usize, expect: &Expect, answer: &Answer) {
+        let as_promised = match (expect, answer) {
+            (Expect::Any, Answer::NotStarted(_)) => false,
+            (_, Answer::NotStarted(_)) => false,
+            (Expect::Any, _) => true,
+            (_, Answer::Killed) => false,
+            (expect, answer) => expect.matches(answer.outcome()),
+        };
+        if !as_promised {
+            self.replay.unlike.push(Unlike { line, got: answer.clone() });
+        }
+    }
+
+    /// Operations that have ended: tell the watch, and give their rows.
+    fn collect(&mut self) -> Vec<(usize, Answer)> {
+        let mut ended = Vec::new();
+        for Completed { task, op, outcome } in self.machine.take_completed() {
+            if let Some(outcome) = &outcome {
+                let broken = self.watch.end(&self.machine.k, task, &op, outcome);
+                self.record(broken);
+                let text = crate::scenario::print::outcome(&op, outcome);
+                self.machine.note(task, crate::event::Event::OpEnd(text));
+            }
+            let Some(thread) = self.thread_of(task) else { continue };
+            if let (Op::Fork, Some(Outcome { ret: Ok(child), .. })) = (&op, &outcome) {
+                self.adopt(thread, *child as u16);
+            }
+            ended.push((thread, outcome.map_or(Answer::Killed, Answer::Returned)));
+        }
+        ended
+    }
+
+    /// Give the child that `thread` has forked the name its fork line says.
+    fn adopt(&mut self, thread: usize, task: u16) {
+        let line = self.open[thread].as_ref().map(|o| o.0);
+        let child = self.scenario.calls().find(|c| Some(c.line) == line && c.thread == thread).and_then(|c| c.child);
+        if let Some(child) = child {
+            self.threads[child] = self.machine.task(task);
+        }
+    }
+
+    /// A fork that sleeps in its event has made the child already.
+    fn settle_and_collect(&mut self) -> Vec<(usize, Answer)> {
+        self.machine.settle();
+        let ended = self.collect();
+        self.observe();
+        ended
+    }
+
+    fn one(&mut self, call: &Call) {
+        if !self.begin(call) {
+            return;
+        }
+        let ended = self.settle_and_collect();
+        let mine = ended.iter().find(|(t, _)| *t == call.thread).map(|(_, a)| a.clone());
+        let answer = mine.unwrap_or(Answer::Blocked);
+        self.compare(call.line, &call.expect, &answer);
+        if answer != Answer::Blocked {
+            self.open[call.thread] = None;
+        }
+        self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
+        self.late(ended.into_iter().filter(|(t, _)| *t != call.thread));
+    }
+
+    /// Operations of earlier lines that ended now.
+    fn late(&mut self, ended: impl Iterator<Item = (usize, Answer)>) {
+        for (thread, answer) in ended {
+            if let Some((line, _, op)) = self.open[thread].take() {
+                self.replay.rows.push(Row { line, thread, op, resumed: true, answer });
+            }
+        }
+    }
+
+    fn resumed(&mut self, line: usize, thread: usize, expect: &Expect) {
+        self.line = line;
+        let last = self.replay.rows.iter().rev().find(|r| r.thread == thread).map(|r| (r.resumed, r.answer.clone()));
+        let answer = match last {
+            Some((_, answer)) => answer,
+            None => Answer::NotStarted("nothing was unfinished".to_string()),
+        };
+        self.compare(line, expect, &answer);
+    }
+
+    fn race(&mut self, items: &[RaceItem]) {
+        self.machine.k.run.preempt.set(true);
+        let mut ended = Vec::new();
+        let mut started = Vec::new();
+        for item in items {
+            match item {
+                RaceItem::Start(call) => {
+                    if self.begin(call) {
+                        started.push(call);
+                    }
+                }
+                RaceItem::Until { line, thread, stop } => {
+                    self.line = *line;
+                    if let Some(task) = self.threads.get(*thread).copied().flatten() {
+                        self.until(task, stop);
+                    }
+                    self.observe_findings();
+                    ended.extend(self.collect());
+                }
+            }
+        }
+        self.machine.k.run.preempt.set(false);
+        ended.extend(self.settle_and_collect());
+        for call in started {
+            let answer = ended.iter().find(|(t, _)| *t == call.thread).map_or(Answer::Blocked, |(_, a)| a.clone());
+            self.compare(call.line, &call.expect, &answer);
+            if answer != Answer::Blocked {
+                self.open[call.thread] = None;
+            }
+            self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
+        }
+        self.late(ended.into_iter());
+    }
+
+    fn until(&mut self, task: TaskId, stop: &Stop) {
+        loop {
+            if !self.machine.runnable().contains(&task) {
+                return;
+            }
+            self.machine.step(task);
+            let pause = self.machine.pause_of(task);
+            let here = match stop {
+                Stop::End => false,
+                Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep)),
+                Stop::Func { name, before } => {
+                    let inside = self
+                        .machine
+                        .k
+                        .run
+                        .stacks
+                        .borrow()
+                        .get(task.number() as usize)
+                        .is_some_and(|stack| stack.iter().any(|f| *f == name.text));
+                    inside && pause.is_some() && before.is_none_or(|kind| pause.and_then(TouchKind::of) == Some(kind))
+                }
+            };
+            if here || !self.machine.is_busy(task) {
+                return;
+            }
+        }
+    }
+
+    fn finish(mut self, tracing: bool) -> Replay {
+        self.line = 0;
+        self.machine.exit_all();
+        let ended = self.collect();
+        self.late(ended.into_iter());
+        self.observe_findings();
+        let broken = self.watch.finish(&self.machine.k);
+        self.record(broken);
+        self.replay.chosen = self.machine.k.run.chosen.borrow().clone();
+        if tracing {
+            self.replay.trace = self.machine.k.run.trace.take();
+        }
+        self.replay
+    }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The control flow of a run: an indented call trace, or two columns in the manner of kernel commit messages where two threads
+//! run against each other.
+
+use crate::event::{Event, Record};
+use crate::kernel::{PteVal, SlotVal, TaskId};
+use crate::mm::locking::{LockId, LockMode};
+use crate::replay::Replay;
+use std::fmt::Write;
+
+/// Width of the left column.
+const COLUMN: usize = 64;
+
+/// Render a run's trace. Empty if it was not recorded.
+pub fn render(run: &Replay) -> String {
+    let mut out = String::new();
+    let mut depth: Vec<usize> = vec![0; run.task_names.len().max(1)];
+    let two = is_interleaved(&run.trace);
+    let name = |task: TaskId| {
+        run.task_names.get(task.number() as usize).cloned().unwrap_or_else(|| format!("task {}", task.number()))
+    };
+    if two {
+        let mut seen: Vec<TaskId> = Vec::new();
+        for r in &run.trace {
+            if r.task != TaskId::DANGLING && !seen.contains(&r.task) {
+                seen.push(r.task);
+            }
+        }
+        seen.sort();
+        let heads: Vec<String> = seen.iter().map(|&t| format!("{:COLUMN$}", name(t))).collect();
+        let _ = writeln!(out, "{}", heads.join("").trim_end());
+    }
+    for (at, Record { task, event }) in run.trace.iter().enumerate() {
+        let slot = if *task == TaskId::DANGLING { 0 } else { task.number() as usize };
+        if depth.len() <= slot {
+            depth.resize(slot + 1, 0);
+        }
+        if let Event::Exit { .. } = event {
+            depth[slot] = depth[slot].saturating_sub(1);
+            // `func() {` that turned out to be empty was closed at once; else close it on its own line.
+            if !leaf(&run.trace, at, *task) {
+                line(&mut out, two, slot, depth[slot], "}");
+            }
+            continue;
+        }
+        let mut text = describe(event);
+        if let Event::Enter { .. } = event {
+            text.push_str(if closes_at_once(&run.trace, at, *task) { ";" } else { " {" });
+        }
+        if let Event::OpBegin(op) = event {
+            depth[slot] = 0;
+            text = if two { op.clone() } else { format!("{}: {op}", name(*task)) };
+            line(&mut out, two, slot, 0, &text);
+            depth[slot] = 1;
+            continue;
+        }
+        line(&mut out, two, slot, depth[slot], &text);
+        if let Event::Enter { .. } = event {
+            depth[slot] += 1;
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, two: bool, slot: usize, depth: usize, text: &str) {
+    let indent = if two { slot * COLUMN } else { 0 } + depth * 2;
+    let _ = writeln!(out, "{:indent$}{text}", "");
+}
+
+/// Do two tasks take turns inside their operations?
+fn is_interleaved(trace: &[Record]) -> bool {
+    let mut open: Vec<TaskId> = Vec::new();
+    for Record { task, event } in trace {
+        match event {
+            Event::OpBegin(_) => open.push(*task),
+            Event::OpEnd(_) => open.retain(|t| t != task),
+            Event::Enter { .. } if open.len() > 1 && open.last() != Some(task) => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+fn next_of(trace: &[Record], at: usize, task: TaskId) -> Option<&Event> {
+    trace[at + 1..].iter().find(|r| r.task == task).map(|r| &r.event)
+}
+
+fn closes_at_once(trace: &[Record], at: usize, task: TaskId) -> bool {
+    matches!(next_of(trace, at, task), Some(Event::Exit { .. }))
+}
+
+fn leaf(trace: &[Record], at: usize, task: TaskId) -> bool {
+    matches!(trace[..at].iter().rev().find(|r| r.task == task).map(|r| &r.event), Some(Event::Enter { .. }))
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::Enter { func, args } if args.is_empty() => format!("{func}()"),
+        Event::Enter { func, args } => format!("{func}({args})"),
+        Event::Exit { .. } => String::new(),
+        Event::Branch(text) => format!("/* {text} */"),
+        Event::Lock(lock, mode) => format!("lock {}", lock_name(*lock, *mode)),
+        Event::LockWait(lock, mode) => format!("wait for {}", lock_name(*lock, *mode)),
+        Event::Unlock(lock, mode) => format!("unlock {}", lock_name(*lock, *mode)),
+        Event::Flag { page, flag, set } => {
+            let names: Vec<&str> = flag.iter_names().map(|(n, _)| n).collect();
+            format!("{page}: {} {}", if *set { "set" } else { "clear" }, names.join("|"))
+        }
+        Event::Ref { page, delta, now } => format!("{page}: refcount {delta:+} = {now}"),
+        Event::Map { page, delta, now } => format!("{page}: mapcount {delta:+} = {now}"),
+        Event::Pte { addr, old, new, .. } => format!("pte {addr:#x}: {} -> {}", pte(*old), pte(*new)),
+        Event::Rss { counter, delta, .. } => format!("{counter:?} {delta:+}"),
+        Event::Cache { inode, index, old, new } => format!("{inode} slot {index}: {} -> {}", slot(*old), slot(*new)),
+        Event::Acct { what, delta, now } => format!("{what} {delta:+} = {now}"),
+        Event::Size { inode, size } => format!("{inode} i_size = {size}"),
+        Event::Queue { ctx, what } => format!("{ctx}: {what}"),
+        Event::Sleep => "sleep".to_string(),
+        Event::Wake(task) => format!("wake task {}", task.number()),
+        Event::Vma { vma, what } => format!("{vma}: {what}"),
+        Event::Choice { what, taken, of } => format!("/* {what} is undefined: taken as {taken} of 0..{of} */"),
+        Event::Fail(site) => format!("/* {site} is made to fail */"),
+        Event::Finding(symptom) => format!("*** {symptom:?} ***"),
+        Event::OpBegin(op) => op.clone(),
+        Event::OpEnd(text) => format!("= {text}"),
+        Event::Errno(e) => format!("-{e}"),
+    }
+}
+
+fn lock_name(lock: LockId, mode: LockMode) -> String {
+    let how = if mode == LockMode::Read { " (read)" } else { "" };
+    match lock {
+        LockId::Inode(i) => format!("{i} i_rwsem{how}"),
+        LockId::Mmap(m) => format!("{m} mmap_lock{how}"),
+        LockId::Page(p) => format!("{p}"),
+        LockId::ShmemSwaplist => "shmem_swaplist_mutex".to_string(),
+        LockId::IMmap(i) => format!("{i} i_mmap_rwsem{how}"),
+        LockId::AnonVma(a) => format!("{a}{how}"),
+        LockId::Ptl(t) => format!("ptl of {t}"),
+        LockId::Info(i) => format!("{i} info->lock"),
+        LockId::ILock(i) => format!("{i} i_lock"),
+        LockId::FaultPending(c) => format!("{c} fault_pending_wqh.lock"),
+    }
+}
+
+/// A PTE in a few letters: w(ritable) d(irty) y(oung) s(oft-dirty) u(ffd-wp).
+pub fn pte(pte: PteVal) -> String {
+    let letters = |flags: crate::flags::PteFlags| {
+        use crate::flags::*;
+        [(_PAGE_RW, 'w'), (_PAGE_DIRTY, 'd'), (_PAGE_ACCESSED, 'y'), (_PAGE_SOFT_DIRTY, 's'), (_PAGE_UFFD_WP, 'u'), (_PAGE_PROTNONE, 'n')]
+            .iter()
+            .map(|&(f, c)| if flags.contains(f) { c } else { '-' })
+            .collect::<String>()
+    };
+    match pte {
+        PteVal::None => "none".to_string(),
+        PteVal::Present { page, flags } => format!("{page} {}", letters(flags)),
+        PteVal::Swap { entry, flags } => format!("swap {} {}", entry.0, letters(flags)),
+    }
+}
+
+fn slot(slot: Option<SlotVal>) -> String {
+    match slot {
+        None => "empty".to_string(),
+        Some(SlotVal::Page(page)) => page.to_string(),
+        Some(SlotVal::Swap(entry)) => format!("swap {}", entry.0),
+    }
+}
