@@ -2,7 +2,11 @@
 //! `mm/shmem.c`, cut at its own sections.
 
 pub mod cache;
+pub mod fallocate;
 pub mod fault;
 pub mod file;
 pub mod inode;
 pub mod truncate;
+
+#[cfg(test)]
+mod tests;
