@@ -144,8 +144,8 @@ pub async fn shmem_fallocate(k: &Kernel, file: FileId, mode: FallocMode, offset:
                     }
                 });
 
-                // A new page stays not Uptodate, so that it can be told apart if this has to be undone, but reclaim shall write it
-                // out and not drop it.
+                // A new page stays not Uptodate, so that it can be told apart if this has to be undone, but reclaim shall write
+                // it out and not drop it.
                 set_page_dirty(k, page);
                 unlock_page(k, page);
                 put_page(k, page);

@@ -246,8 +246,8 @@ async fn shmem_write_end(k: &Kernel, inode: InodeId, pos: u64, copied: u64, page
     copied
 }
 
-/// Write page by page. The source must not fault while the destination page is locked, since it may be that very page: it is faulted
-/// in first, and copied with page faults disabled; what could not be copied then is tried again.
+/// Write page by page. The source must not fault while the destination page is locked, since it may be that very page: it is
+/// faulted in first, and copied with page faults disabled; what could not be copied then is tried again.
 ///
 /// Kernel:   mm/filemap.c:generic_perform_write @ v5.14
 /// Fidelity: TRIMMED(dirty page balancing)

@@ -139,8 +139,8 @@ pub async fn truncate_inode_page(k: &Kernel, mapping: InodeId, page: PageId) -> 
     Ok(())
 }
 
-/// Remove pages and swap values from `lstart` to `lend` (both included; -1 is the end of the file), and zero the parts of the pages
-/// at the edges. With `unfalloc`, only the pages that a failed fallocate added.
+/// Remove pages and swap values from `lstart` to `lend` (both included; -1 is the end of the file), and zero the parts of the
+/// pages at the edges. With `unfalloc`, only the pages that a failed fallocate added.
 ///
 /// Kernel:   mm/shmem.c:shmem_undo_range @ v5.14
 /// Fidelity: TRIMMED(huge pages)
