@@ -347,10 +347,12 @@ pub struct MmStruct {
 }
 
 /// The fallocate or punch that is going on in an inode (`struct shmem_falloc`).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ShmemFalloc {
     /// A hole punch (faults wait for it); else an allocation.
     pub waitq: bool,
+    /// Tasks asleep on that queue.
+    pub waiters: SmallVec<[TaskId; 2]>,
     /// First index.
     pub start: u64,
     /// Next index to be done.
@@ -376,6 +378,8 @@ pub struct ShmemInodeInfo {
     pub swaplist: bool,
     /// swapoff scanners at work.
     pub stop_eviction: u32,
+    /// The task that waits for them to finish before it goes on evicting the inode.
+    pub evict_waiter: Option<TaskId>,
 }
 
 /// What an inode is.

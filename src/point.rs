@@ -21,6 +21,8 @@ pub enum Touch {
     WriteSize(InodeId),
     /// A page-cache slot is looked up.
     ReadSlot(InodeId, u64),
+    /// The first entry at or after the first index, up to the last one, is looked for.
+    ReadSlots(InodeId, u64, u64),
     /// A page-cache slot is changed.
     WriteSlot(InodeId, u64),
     /// A PTE is looked at without its lock.

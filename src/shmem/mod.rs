@@ -3,7 +3,11 @@
 
 pub mod acct;
 pub mod cache;
+pub mod fallocate;
 pub mod fault;
 pub mod file;
 pub mod inode;
 pub mod truncate;
+
+#[cfg(test)]
+mod tests;
