@@ -12,6 +12,7 @@ pub mod labels;
 pub mod mm;
 pub mod patch;
 pub mod point;
+pub mod scenario;
 pub mod shmem;
 pub mod syscall;
 pub mod uffd;
