@@ -14,6 +14,7 @@ pub mod machine;
 pub mod mm;
 pub mod patch;
 pub mod point;
+pub mod scenario;
 pub mod shmem;
 pub mod syscall;
 pub mod uffd;
