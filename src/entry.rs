@@ -110,7 +110,14 @@ async fn system_call(k: &Kernel, op: &Op) -> Outcome {
                 None if flags.contains(MAP_ANONYMOUS) => None,
                 None => return Outcome::err(EBADF),
             };
-            mm::mmap::sys_mmap(k, addr, len, prot, flags, file, offset).await.into()
+            if let Some(file) = file {
+                vfs::get_file(k, file);
+            }
+            let ret = mm::mmap::sys_mmap(k, addr, len, prot, flags, file, offset).await;
+            if let Some(file) = file {
+                vfs::fput(k, file).await;
+            }
+            ret.into()
         }
         Op::Munmap { addr, len } => mm::mmap::sys_munmap(k, addr, len).await.map(|()| 0).into(),
         Op::Mprotect { addr, len, prot } => mm::mprotect::sys_mprotect(k, addr, len, prot).await.map(|()| 0).into(),

@@ -314,7 +314,7 @@ impl TouchKind {
             },
             Pause::Point(touch) => match touch {
                 Touch::ReadSize(_) | Touch::WriteSize(_) => TouchKind::ISize,
-                Touch::ReadSlot(..) | Touch::WriteSlot(..) => TouchKind::Slot,
+                Touch::ReadSlot(..) | Touch::ReadSlots(..) | Touch::WriteSlot(..) => TouchKind::Slot,
                 Touch::ReadPte(..) => TouchKind::Pte,
                 Touch::WritePage(_) => TouchKind::Page,
                 Touch::Alloc => TouchKind::Alloc,

@@ -99,3 +99,9 @@ pub mod print;
 
 pub use ast::*;
 pub use error::{Error, Errors, did_you_mean};
+
+/// Every operation as it is written, for reference pages. Requests of ioctl stand on their own.
+pub fn operations() -> impl Iterator<Item = &'static str> {
+    let calls = names::CALLS.iter().filter(|(name, _)| *name != "ioctl");
+    calls.chain(names::IOCTLS).map(|(_, usage)| *usage)
+}
