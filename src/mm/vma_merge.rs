@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/mmap.c`, the half that gives a VMA its shape: linking, growing, merging, splitting and copying.
 //!
-//! A merge decides by comparing the neighbours of a range; `__vma_adjust` then moves the boundaries. Page tables are not touched by
-//! either: which VMA an entry belongs to is only a matter of its address.
+//! A merge decides by comparing the neighbours of a range; `__vma_adjust` then moves the boundaries. Page tables are not touched
+//! by either: which VMA an entry belongs to is only a matter of its address.
 
 #![allow(clippy::question_mark)] // mirrored functions show every exit
 
