@@ -87,12 +87,13 @@
 //! ```
 //! What stands behind the return value is compared if it is written, and `{}` means that nothing is written to user space.
 //!
-//! [`parse`] reads this, [`print`] writes it in one normal form, [`generate`] makes it up.
+//! [`parse`] reads this, [`mod@print`] writes it in one normal form, [`generate`] makes it up.
 
 mod ast;
 mod error;
 pub mod generate;
 mod lex;
+mod line;
 mod names;
 pub mod parse;
 pub mod print;
