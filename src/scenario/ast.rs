@@ -66,14 +66,16 @@ impl Scenario {
 
     /// The function names after `until`; see [`Scenario::rule_words`].
     pub fn function_words(&self) -> impl Iterator<Item = &Word> {
-        self.steps.iter().flat_map(|step| match step {
-            Step::Race { items, .. } => &items[..],
-            _ => &[][..],
-        })
-        .filter_map(|item| match item {
-            RaceItem::Until { stop: Stop::Func { name, .. }, .. } => Some(name),
-            _ => None,
-        })
+        self.steps
+            .iter()
+            .flat_map(|step| match step {
+                Step::Race { items, .. } => &items[..],
+                _ => &[][..],
+            })
+            .filter_map(|item| match item {
+                RaceItem::Until { stop: Stop::Func { name, .. }, .. } => Some(name),
+                _ => None,
+            })
     }
 
     /// The same without where it stood (path, lines, columns): two texts that differ only in layout and comments are equal then.
@@ -384,6 +386,17 @@ impl Expected {
             None => !matches!(got.out, Out::Signal { .. }),
         };
         ret && out
+    }
+}
+
+/// So that the caller need not know which part of an outcome an expectation leaves open.
+impl From<&Outcome> for Expected {
+    fn from(outcome: &Outcome) -> Expected {
+        let ret = match (&outcome.out, outcome.ret) {
+            (Out::Signal { .. }, _) | (Out::Byte(_) | Out::Msg(_) | Out::Poll { .. }, Ok(_)) => ExpectedRet::Any,
+            (_, ret) => ExpectedRet::Is(ret),
+        };
+        Expected { ret, out: Some(outcome.out.clone()).filter(|o| *o != Out::None) }
     }
 }
 

@@ -109,6 +109,10 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
             if lower.len() >= 2 && c.strip_suffix(&lower).is_some_and(|rest| rest.ends_with(['_', '-'])) {
                 return Some((1, candidate));
             }
+            // `length` for `len`.
+            if lower.len().min(c.len()) >= 3 && (c.starts_with(&lower) || lower.starts_with(&c)) {
+                return Some((2, candidate));
+            }
             let distance = strsim::damerau_levenshtein(&lower, &c);
             (distance <= worst).then_some((distance, candidate))
         })

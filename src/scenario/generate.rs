@@ -119,17 +119,13 @@ impl Prologue {
         }
         ops.push(Op::Ftruncate { fd: FILE, length: self.file_pages as u64 * PAGE_SIZE });
         for page in (0..self.file_pages).filter(|&n| self.filled & (1 << n) != 0) {
-            ops.push(Op::Pwrite {
-                fd: FILE,
-                buf: UserBuf::Fill(b'A' + page),
-                count: PAGE_SIZE,
-                offset: page as u64 * PAGE_SIZE,
-            });
+            ops.push(Op::Pwrite { fd: FILE, buf: UserBuf::Fill(b'A' + page), count: PAGE_SIZE, offset: page as u64 * PAGE_SIZE });
         }
         ops.push(Op::Userfaultfd { nonblock: true, user_mode_only: false });
         ops.push(Op::UffdApi { fd: UFFD, api: 0xaa, features: self.features.bits() });
         for w in self.scope().windows {
-            let kind = if w.shared { MAP_SHARED } else { MAP_PRIVATE } | if w.fd.is_none() { MAP_ANONYMOUS } else { MapFlags::empty() };
+            let kind =
+                if w.shared { MAP_SHARED } else { MAP_PRIVATE } | if w.fd.is_none() { MAP_ANONYMOUS } else { MapFlags::empty() };
             ops.push(Op::Mmap {
                 addr: w.addr,
                 len: w.pages * PAGE_SIZE,
@@ -240,7 +236,8 @@ impl Program {
         }
     }
 
-    /// As a scenario that expects nothing in particular, one operation after the other. The schedule is lost.
+    /// As a scenario that expects nothing in particular, one operation after the other; an operation of a thread that is still
+    /// blocked when its turn comes has to be passed over. The schedule is lost.
     pub fn to_scenario(&self) -> Scenario {
         let mut threads = vec!["main".to_owned(), "vcpu".to_owned()];
         let mut steps = Vec::new();
@@ -473,7 +470,10 @@ pub fn op_from(u: &mut Unstructured, scope: &Scope) -> Result<Op> {
             }
         }
         250 => Op::Lseek { fd: file, offset: extent(u, scope)?.0, data: byte(u)? & 1 == 0 },
-        251 => Op::AddSeals { fd: file, seals: [F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE, F_SEAL_WRITE][(byte(u)? & 3) as usize] },
+        251 => Op::AddSeals {
+            fd: file,
+            seals: [F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE, F_SEAL_WRITE][(byte(u)? & 3) as usize],
+        },
         252 => Op::Kill { task: byte(u)? % scope.tasks.max(1), fatal: false },
         253 => match byte(u)? & 7 {
             0 => Op::Kill { task: 1, fatal: true },
@@ -695,9 +695,8 @@ fn any_expect(u: &mut Unstructured, op: &Op) -> Result<Expect> {
 }
 
 fn any_text(u: &mut Unstructured) -> Result<String> {
-    const WORDS: [&str; 12] = [
-        "Does", "UFFDIO_CONTINUE", "find", "a", "page", "that", "was", "reclaimed", "#12", "race:", "(as", "swap_out()'s)",
-    ];
+    const WORDS: [&str; 12] =
+        ["Does", "UFFDIO_CONTINUE", "find", "a", "page", "that", "was", "reclaimed", "#12", "race:", "(as", "swap_out()'s)"];
     let n = 1 + byte(u)? % 40;
     Ok((0..n).map(|_| any_of(u, &WORDS)).collect::<Result<Vec<_>>>()?.join(" "))
 }

@@ -58,7 +58,8 @@ pub(super) fn tokens(text: &str, from: usize) -> Result<Vec<(Tok<'_>, Span)>, Ba
             (Tok::Punct(p), p.len())
         } else if c == b'<' {
             let len = rest.find('>').map_or(rest.trim_end().len(), |i| i + 1);
-            let inside = rest[1..len].trim_end_matches('>');
+            // Without the `>` it is nothing.
+            let inside = rest[1..len].strip_suffix('>').unwrap_or("");
             let tok = match inside.strip_prefix("...") {
                 _ if inside == "unfinished ..." => Tok::Unfinished,
                 // strace repeats the call's name here.
@@ -90,7 +91,8 @@ pub(super) fn number(text: &str, span: Span) -> Result<u64, Bad> {
     }
     let value = u64::from_str_radix(digits, radix).map_err(|_| Bad::new(span, format!("`{text}` does not fit into 64 bits")))?;
     if radix == 10 && digits.len() > 1 && digits.starts_with('0') {
-        return Err(Bad::new(span, "octal numbers are not used here").note(format!("write {value} or {value:#x}")));
+        let octal = u64::from_str_radix(digits, 8).map_or(String::new(), |octal| format!(", or {octal} if octal was meant"));
+        return Err(Bad::new(span, "octal numbers are not used here").note(format!("write {value}{octal}")));
     }
     Ok(value)
 }

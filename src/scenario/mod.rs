@@ -46,9 +46,9 @@
 //!                                     who... breaks RULE...
 //! who       = REVISION | REVISION..REVISION | others
 //! ```
-//! An `until` makes one step at least, so the same line twice is the second time. WHAT is one of [`TouchKind`]. A revision
-//! that is claimed to hold must give every promised result; one that is claimed to break rules is not held to results. `others` are
-//! all revisions that no line before it names; ranges go by [`Revision::ALL`](crate::patch::Revision::ALL).
+//! An `until` makes one step at least, so the same line twice is the second time. WHAT is one of [`TouchKind`]. A revision that
+//! is claimed to hold must give every promised result; one that is claimed to break rules is not held to results. `others`
+//! are all revisions that no line before it names; ranges go by [`Revision::ALL`](crate::patch::Revision::ALL).
 //!
 //! # Calls and results
 //! They are written as strace prints them, and a wrong one is answered with how it should look. Numbers are decimal or 0x;
@@ -57,17 +57,21 @@
 //! memfd_create("", MFD_ALLOW_SEALING) = 3                      mount("tmpfs", "/mnt", "tmpfs", 0, "size=8192") = 0
 //! open("/mnt/a", O_RDWR|O_CREAT) = 3                           /mnt/a to z, /dev/zero, /proc/self/mem, /proc/self/fd/N
 //! unlink("/mnt/a") = 0                                         close(3) = 0
-//! ftruncate(3, 8192) = 0                                       fallocate(3, FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE, 0, 4096) = 0
+//! ftruncate(3, 8192) = 0
+//! fallocate(3, FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE, 0, 4096) = 0
 //! pwrite64(3, "A", 4096, 0) = 4096                             "A": all bytes alike; or an address
-//! pread64(3, "", 4096, 0) = 4096 "A"                           or the watched bytes: 4096 [0x41 0x41 0x00 0x00]; `-` is past the end
+//! pread64(3, "", 4096, 0) = 4096 "A"
+//!     or the watched bytes: 4096 [0x41 0x41 0x00 0x00]; `-` is past the end
 //! lseek(3, 0, SEEK_DATA) = 0                                   fcntl(3, F_ADD_SEALS, F_SEAL_GROW) = 0
 //! fstat(3) = 0 {st_size=8192, st_blocks=8}                     fstatfs(3) = 0 {f_blocks=4, f_bfree=3}
 //! mmap(0x100000, 8192, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x100000
 //! munmap(0x100000, 4096) = 0                                   mprotect(0x100000, 4096, PROT_READ) = 0
-//! mremap(0x100000, 4096, 8192, 0) = 0x100000                   mremap(0x100000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_FIXED, 0x400000) = 0x400000
+//! mremap(0x100000, 4096, 8192, 0) = 0x100000
+//! mremap(0x100000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_FIXED, 0x400000) = 0x400000
 //! madvise(0x100000, 4096, MADV_PAGEOUT) = 0                    mincore(0x100000, 8192) = 0 [1 0]
 //! mlock(0x100000, 4096) = 0                                    munlock(0x100000, 4096) = 0
-//! load(0x100000) = 0x41                                        `?`: a byte that is not watched; stale:0x41: of a frame's last owner
+//! load(0x100000) = 0x41
+//!     `?`: a byte that is not watched; stale:0x41: of a frame's last owner
 //! store(0x100000, 0x42) = 0                                    'B' is 0x42
 //! load(0x104000) = SIGBUS                                      SIGSEGV_MAPERR, SIGSEGV_ACCERR; {si_addr=...} if not the address
 //! userfaultfd(O_NONBLOCK) = 4                                  UFFD_USER_MODE_ONLY
@@ -78,7 +82,8 @@
 //! ioctl(4, UFFDIO_CONTINUE, {start=0x100000, len=4096, mode=0}) = 0 {mapped=4096}
 //! ioctl(4, UFFDIO_WRITEPROTECT, {start=0x100000, len=4096, mode=UFFDIO_WRITEPROTECT_MODE_WP}) = 0
 //! ioctl(4, UFFDIO_WAKE, {start=0x100000, len=4096}) = 0        UFFDIO_UNREGISTER alike
-//! read(4) = {PAGEFAULT, address=0x100000, flags=MINOR|WRITE}   {FORK, ufd=} {REMAP, from=, to=, len=} {REMOVE, start=, end=} {UNMAP, ..}
+//! read(4) = {PAGEFAULT, address=0x100000, flags=MINOR|WRITE}
+//!     {FORK, ufd=} {REMAP, from=, to=, len=} {REMOVE, start=, end=} {UNMAP, ..}
 //! poll(4) = POLLIN                                             0: nothing
 //! fork() as child = child                                      exit_group(0)
 //! tkill(vcpu, SIGKILL) = 0                                     SIGUSR1: has a handler
@@ -87,12 +92,13 @@
 //! ```
 //! What stands behind the return value is compared if it is written, and `{}` means that nothing is written to user space.
 //!
-//! [`parse`] reads this, [`print`] writes it in one normal form, [`generate`] makes it up.
+//! [`parse`] reads this, [`mod@print`] writes it in one normal form, [`generate`] makes it up.
 
 mod ast;
 mod error;
 pub mod generate;
 mod lex;
+mod line;
 mod names;
 pub mod parse;
 pub mod print;

@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 /// Where the text of a heading is folded.
 const WIDTH: usize = 80;
-/// How far the second thread of a race is indented.
+/// How wide the column of a thread is in a race.
 const COLUMN: usize = 48;
 
 /// A whole scenario in its normal form. Comments of the original are not kept.
@@ -56,6 +56,8 @@ pub fn scenario(s: &Scenario) -> String {
             }
             Step::Race { items, .. } => {
                 out.push_str("\nrace:\n");
+                // One column a thread, in the order in which they come.
+                let mut columns: Vec<usize> = Vec::new();
                 for item in items {
                     let (thread, text) = match item {
                         RaceItem::Start(c) => {
@@ -65,7 +67,10 @@ pub fn scenario(s: &Scenario) -> String {
                         }
                         RaceItem::Until { thread, stop, .. } => (*thread, until(stop)),
                     };
-                    let indent = 4 + COLUMN * thread;
+                    if !columns.contains(&thread) {
+                        columns.push(thread);
+                    }
+                    let indent = 4 + COLUMN * columns.iter().position(|&t| t == thread).unwrap_or(0);
                     let _ = writeln!(out, "{:indent$}{}: {text}", "", thread_name(thread, &s.threads));
                 }
             }
