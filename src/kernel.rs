@@ -667,10 +667,20 @@ impl Default for Task {
 pub struct Process {
     /// Its address space; None after exit.
     pub mm: Option<MmId>,
-    /// Descriptors, by number.
+    /// Descriptors from [`FIRST_FD`] on.
     pub fds: SmallVec<[Option<FileId>; 8]>,
     /// May do what root may.
     pub privileged: bool,
+}
+
+/// The first descriptor that a process gets: 0 to 2 are taken.
+pub const FIRST_FD: u8 = 3;
+
+impl Process {
+    /// The open file behind a descriptor.
+    pub fn file(&self, fd: u8) -> Option<FileId> {
+        self.fds.get(fd.checked_sub(FIRST_FD)? as usize).copied().flatten()
+    }
 }
 
 /// A slot of the swap device.

@@ -438,7 +438,7 @@ impl Player<'_> {
     }
 
     fn until(&mut self, task: TaskId, stop: &Stop) {
-        loop {
+        for step in 1.. {
             if !self.machine.runnable().contains(&task) {
                 return;
             }
@@ -446,6 +446,7 @@ impl Player<'_> {
             let pause = self.machine.pause_of(task);
             let here = match stop {
                 Stop::End => false,
+                Stop::Steps(n) => step >= u32::from(*n),
                 Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep)),
                 Stop::Func { name, before } => {
                     let inside = self

@@ -15,8 +15,6 @@ use crate::uffd::ctx::userfaultfd_release;
 use std::future::Future;
 use std::pin::Pin;
 
-/// The first descriptor that a process gets.
-const FIRST_FD: u8 = 3;
 /// How many descriptors a process may have (`RLIMIT_NOFILE`).
 const NR_OPEN: usize = 64;
 
@@ -127,10 +125,7 @@ pub fn fd_install(k: &Kernel, file: FileId) -> KResult<u8> {
 /// Locks:    none
 /// Errors:   EBADF
 pub fn fget(k: &Kernel, fd: u8) -> KResult<FileId> {
-    let Some(i) = fd.checked_sub(FIRST_FD) else {
-        return Err(EBADF);
-    };
-    k.process(current_process(k)).fds.get(i as usize).copied().flatten().ok_or(EBADF)
+    k.process(current_process(k)).file(fd).ok_or(EBADF)
 }
 
 /// close(2).

@@ -153,7 +153,7 @@ fn small_world() -> Kernel {
     let memfd = s.files.insert(memfd);
     let uffd = s.files.insert(File { kind: FileKind::Userfaultfd(ctx), f_count: 1, ..Default::default() });
     let mut process = Process { mm: Some(mm), ..Default::default() };
-    process.fds.extend([None, None, None, Some(memfd), Some(uffd)]);
+    process.fds.extend([Some(memfd), Some(uffd)]);
     let group = s.procs.insert(process);
     s.tasks.insert(Task { group, ..Default::default() });
 

@@ -220,8 +220,7 @@ pub fn used_pages<'a>(s: &'a State, v: &'a View) -> impl Iterator<Item = (PageId
 /// The file that a descriptor of a task refers to.
 pub fn fd_file(s: &State, task: TaskId, fd: u8) -> Option<File> {
     let proc = s.procs.get(s.tasks.get(task)?.group)?;
-    let file = (*proc.fds.get(fd as usize)?)?;
-    s.files.get(file).copied()
+    s.files.get(proc.file(fd)?).copied()
 }
 
 /// The address space of a task.

@@ -228,6 +228,8 @@ pub enum Stop {
     End,
     /// `until blocked`: it sleeps, or waits for a lock.
     Blocked,
+    /// `until step N`: it has taken so many steps from one preemption point to the next, or can take none.
+    Steps(u16),
     /// `until FUNC [before WHAT]`: it is about to take a step inside this kernel function, or in what it calls.
     Func {
         /// The kernel function.

@@ -236,18 +236,36 @@ impl Program {
         }
     }
 
-    /// As a scenario that expects nothing in particular, one operation after the other; an operation of a thread that is still
-    /// blocked when its turn comes has to be passed over. The schedule is lost.
+    /// As a scenario that expects nothing in particular. Without a schedule one operation follows the other; with one, two
+    /// operations in a row by different threads become a race in which the schedule says who takes how many steps.
     pub fn to_scenario(&self) -> Scenario {
         let mut threads = vec!["main".to_owned(), "vcpu".to_owned()];
         let mut steps = Vec::new();
-        let prologue = self.prologue.ops().into_iter().map(|op| (0, op));
-        for (thread, op) in prologue.chain(self.ops.iter().cloned()) {
-            let child = (op == Op::Fork).then(|| {
+        let mut schedule = self.schedule.iter().cycle();
+        let prologue = self.prologue.ops();
+        let begun = prologue.len();
+        let all: Vec<(u8, Op)> = prologue.into_iter().map(|op| (0, op)).chain(self.ops.iter().cloned()).collect();
+        let mut at = 0;
+        while let Some((thread, op)) = all.get(at) {
+            let child = (*op == Op::Fork).then(|| {
                 threads.push(if threads.len() == 2 { "child".to_owned() } else { format!("child{}", threads.len() - 1) });
                 threads.len() - 1
             });
-            steps.push(Step::Op(Call { line: 0, thread: thread.into(), op, child, expect: Expect::Any }));
+            let call = |thread: u8, op: &Op, child| Call { line: 0, thread: thread.into(), op: op.clone(), child, expect: Expect::Any };
+            at += 1;
+            match all.get(at) {
+                Some((other, next)) if at > begun && !self.schedule.is_empty() && other != thread && can_race(op) && can_race(next) => {
+                    at += 1;
+                    let mut items = vec![RaceItem::Start(call(*thread, op, None)), RaceItem::Start(call(*other, next, None))];
+                    for byte in schedule.by_ref().take(6) {
+                        let who = if byte & 1 == 0 { *thread } else { *other };
+                        let stop = Stop::Steps(1 + (byte >> 1) as u16 % 24);
+                        items.push(RaceItem::Until { line: 0, thread: who.into(), stop });
+                    }
+                    steps.push(Step::Race { line: 0, items });
+                }
+                _ => steps.push(Step::Op(call(*thread, op, child))),
+            }
         }
         Scenario {
             path: String::new(),
@@ -262,6 +280,11 @@ impl Program {
             claims: Vec::new(),
         }
     }
+}
+
+/// May the operation stand in a generated race? Those that make or end tasks stand alone, so that thread numbers stay true.
+fn can_race(op: &Op) -> bool {
+    !matches!(op, Op::Fork | Op::Exit | Op::Kill { .. })
 }
 
 /// One byte, 0 when they have run out.
@@ -764,6 +787,7 @@ impl<'a> Arbitrary<'a> for Scenario {
                         let stop = match byte(u)? & 3 {
                             0 => Stop::End,
                             1 => Stop::Blocked,
+                            2 => Stop::Steps(u.int_in_range(1..=99)?),
                             _ => Stop::Func {
                                 name: any_word(u, &["shmem_fault", "shmem_add_to_page_cache", "zap_pte_range"])?,
                                 before: if u.arbitrary()? { Some(any_of(u, TouchKind::ALL)?) } else { None },

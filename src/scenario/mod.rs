@@ -41,6 +41,7 @@
 //! item      = NAME: call [as NAME] [end]         enter the call
 //!           | NAME: until end                    run this thread alone until its call is over,
 //!           | NAME: until blocked                until it sleeps or waits for a lock,
+//!           | NAME: until step N                 for N steps between preemption points,
 //!           | NAME: until FUNCTION [before WHAT] until its next step is in that kernel function (and is of that kind)
 //! claims    = claims:  and indented:  who... holds
 //!                                     who... breaks RULE...

@@ -555,7 +555,7 @@ fn until(text: &str, number: usize, words: &[(&str, Span)]) -> Result<Stop, Bad>
     let Span { at, len } = words[0].1;
     let Some(&(word, span)) = words.get(1) else {
         return Err(
-            Bad::new(Span { at: at + len, len: 1 }, "until when?").note("`end`, `blocked`, or a kernel function".to_owned())
+            Bad::new(Span { at: at + len, len: 1 }, "until when?").note("`end`, `blocked`, `step N`, or a kernel function".to_owned())
         );
     };
     let extra = |n: usize| match words.get(n) {
@@ -565,6 +565,15 @@ fn until(text: &str, number: usize, words: &[(&str, Span)]) -> Result<Stop, Bad>
     match word {
         "end" => return extra(2).map(|()| Stop::End),
         "blocked" => return extra(2).map(|()| Stop::Blocked),
+        "step" => {
+            let Some(&(count, span)) = words.get(2) else {
+                return Err(Bad::new(Span { at: span.at + span.len, len: 1 }, "until which step?").note("`until step 3`".to_owned()));
+            };
+            return match count.parse() {
+                Ok(n) if n > 0 => extra(3).map(|()| Stop::Steps(n)),
+                _ => Err(Bad::new(span, format!("`{count}` is not a number of steps")).note("1 to 65535".to_owned())),
+            };
+        }
         _ => {}
     }
     if !word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') || word.as_bytes()[0].is_ascii_digit() {

@@ -137,6 +137,7 @@ pub fn until(stop: &Stop) -> String {
     match stop {
         Stop::End => "until end".to_owned(),
         Stop::Blocked => "until blocked".to_owned(),
+        Stop::Steps(n) => format!("until step {n}"),
         Stop::Func { name, before: None } => format!("until {}", name.text),
         Stop::Func { name, before: Some(kind) } => format!("until {} before {}", name.text, kind.word()),
     }
