@@ -26,7 +26,7 @@ pub fn builtin() -> Result<Vec<Scenario>, String> {
     let mut files = Vec::new();
     walk(&BUILTIN, &mut files);
     files.sort_by_key(|(path, _)| (rank(path), path.clone()));
-    files.into_iter().map(|(path, text)| parse(&path, text).map_err(|e| e.to_string())).collect()
+    files.into_iter().map(|(path, text)| parse::scenario(&path, text).map_err(|e| e.to_string())).collect()
 }
 
 fn rank(path: &str) -> usize {
@@ -40,10 +40,7 @@ pub fn read(path: &Path) -> Result<Vec<Scenario>, String> {
     files.sort_by_key(|p| (rank(&p.to_string_lossy()), p.clone()));
     files
         .into_iter()
-        .map(|file| {
-            let text = std::fs::read_to_string(&file).map_err(|e| format!("error: {}: {e}", file.display()))?;
-            parse(&file.to_string_lossy(), &text).map_err(|e| e.to_string())
-        })
+        .map(|file| parse::file(&file).map_err(|e| e.to_string()))
         .collect()
 }
 
@@ -67,7 +64,7 @@ pub fn check_names(scenario: &Scenario) -> Result<(), String> {
     let known: Vec<&str> = rules::all().iter().map(|r| r.name).collect();
     for word in scenario.rule_words() {
         if !known.contains(&word.text.as_str()) {
-            let hint = did_you_mean(&word.text, &known).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let hint = did_you_mean(&word.text, known.iter().copied()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             return Err(format!("{}:{}:{}: error: unknown rule `{}`{hint}", scenario.path, word.line, word.column, word.text));
         }
     }

@@ -5,7 +5,7 @@ use crate::errno::*;
 use crate::event::Symptom;
 use crate::flags::*;
 use crate::kernel::*;
-use crate::mm::fault::{AccessResult, resume_blocked_fault, user_access};
+use crate::mm::fault::{AccessResult, FAULT_FLAG_DEFAULT, resume_blocked_fault, user_access};
 use crate::mm::uaccess::user_addr;
 use crate::syscall::{Fd, Op, Out, Outcome};
 use crate::{mm, shmem, uffd, vfs};
@@ -41,12 +41,11 @@ pub fn op_of(access: UserAccess) -> Op {
 /// Carry out one operation in the current task.
 pub async fn run_op(k: &Kernel, op: &Op) -> End {
     k.run.rounds.set(0);
+    k.task_mut(k.current()).in_syscall = true;
     if let Some(access) = access_of(op) {
-        let flags = FAULT_FLAG_USER | FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE | FAULT_FLAG_INTERRUPTIBLE;
-        let result = user_access(k, access, flags).await;
+        let result = user_access(k, access, FAULT_FLAG_DEFAULT | FAULT_FLAG_USER).await;
         return access_end(k, access, result);
     }
-    k.task_mut(k.current()).in_syscall = true;
     let outcome = system_call(k, op).await;
     k.task_mut(k.current()).in_syscall = false;
     exit_to_user_mode(k);
@@ -62,11 +61,13 @@ pub async fn run_resumed(k: &Kernel) -> End {
     let Some(blocked) = k.task(k.current()).blocked else {
         return End::Killed;
     };
+    k.task_mut(k.current()).in_syscall = true;
     let result = resume_blocked_fault(k).await;
     access_end(k, blocked.access, result)
 }
 
 fn access_end(k: &Kernel, access: UserAccess, result: AccessResult) -> End {
+    k.task_mut(k.current()).in_syscall = false;
     if result != AccessResult::Blocked {
         exit_to_user_mode(k);
     }
@@ -110,7 +111,14 @@ async fn system_call(k: &Kernel, op: &Op) -> Outcome {
                 None if flags.contains(MAP_ANONYMOUS) => None,
                 None => return Outcome::err(EBADF),
             };
-            mm::mmap::sys_mmap(k, addr, len, prot, flags, file, offset).await.into()
+            if let Some(file) = file {
+                vfs::get_file(k, file);
+            }
+            let ret = mm::mmap::sys_mmap(k, addr, len, prot, flags, file, offset).await;
+            if let Some(file) = file {
+                vfs::fput(k, file).await;
+            }
+            ret.into()
         }
         Op::Munmap { addr, len } => mm::mmap::sys_munmap(k, addr, len).await.map(|()| 0).into(),
         Op::Mprotect { addr, len, prot } => mm::mprotect::sys_mprotect(k, addr, len, prot).await.map(|()| 0).into(),

@@ -642,7 +642,8 @@ pub struct Task {
     pub blocked: Option<BlockedFault>,
     /// How deep `pagefault_disable` is nested.
     pub pagefault_disabled: u8,
-    /// Inside a system call that sleeps (its continuation is held by the machine, so the kernel is not quiescent).
+    /// Inside the kernel: its continuation is held by the machine, so the state is not quiescent. A fault that sleeps as data
+    /// (`blocked`) is not.
     pub in_syscall: bool,
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::too_many_arguments)] // mirrored functions have the kernel's parameters
 
 pub mod arena;
+pub mod corpus;
 pub mod entry;
 pub mod errno;
 pub mod event;
@@ -14,7 +15,12 @@ pub mod machine;
 pub mod mm;
 pub mod patch;
 pub mod point;
+pub mod replay;
+pub mod report;
+pub mod rules;
+pub mod scenario;
 pub mod shmem;
+pub mod spec;
 pub mod syscall;
 pub mod uffd;
 pub mod vfs;

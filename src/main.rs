@@ -199,7 +199,7 @@ fn revisions(patch: Option<&str>) -> Result<Vec<Revision>, String> {
 }
 
 fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let hint = match did_you_mean(name, known) {
+    let hint = match did_you_mean(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known: {}", known.join(", ")),
     };
@@ -243,7 +243,7 @@ fn one(file: &str) -> Result<Scenario, String> {
     match scenarios.iter().position(|s| s.name == wanted) {
         Some(at) => Ok(scenarios[at].clone()),
         None => {
-            let hint = match did_you_mean(wanted, &names) {
+            let hint = match did_you_mean(wanted, names.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "`faultline list scenarios` shows those that come with faultline".to_string(),
             };

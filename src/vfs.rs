@@ -119,33 +119,18 @@ pub fn fd_install(k: &Kernel, file: FileId) -> KResult<u8> {
     Ok(fd as u8 + FIRST_FD)
 }
 
-/// The file behind a descriptor, without a reference: good as long as the descriptor is not closed.
+/// The file behind a descriptor. No reference is taken: whoever goes on using it across a preemption point takes one with
+/// [`get_file`], or another thread's close would free it.
 ///
-/// Kernel:   fs/file.c:files_lookup_fd_locked @ v5.14
-/// Fidelity: MIRROR
+/// Kernel:   fs/file.c:__fdget @ v5.14
+/// Fidelity: MODEL (a lookup; the reference is the caller's business, as for a table with one user)
 /// Locks:    none
 /// Errors:   EBADF
-pub fn files_lookup_fd(k: &Kernel, fd: u8) -> KResult<FileId> {
+pub fn fget(k: &Kernel, fd: u8) -> KResult<FileId> {
     let Some(i) = fd.checked_sub(FIRST_FD) else {
         return Err(EBADF);
     };
     k.process(current_process(k)).fds.get(i as usize).copied().flatten().ok_or(EBADF)
-}
-
-/// The file behind a descriptor, with a reference: the caller ends with [`fput`].
-///
-/// Kernel:   fs/file.c:fget @ v5.14
-/// Fidelity: MIRROR
-/// Locks:    none
-/// Errors:   EBADF
-pub fn fget(k: &Kernel, fd: u8) -> KResult<FileId> {
-    match files_lookup_fd(k, fd) {
-        Ok(file) => {
-            get_file(k, file);
-            Ok(file)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// close(2).
@@ -155,7 +140,7 @@ pub fn fget(k: &Kernel, fd: u8) -> KResult<FileId> {
 /// Locks:    see fput
 /// Errors:   EBADF
 pub async fn sys_close(k: &Kernel, fd: u8) -> KResult {
-    let file = match files_lookup_fd(k, fd) {
+    let file = match fget(k, fd) {
         Ok(file) => file,
         Err(error) => return Err(error),
     };
@@ -237,7 +222,7 @@ pub async fn sys_open(k: &Kernel, path: Path, read: bool, write: bool, creat: bo
             Ok(alloc_file(k, FileKind::ProcMem(mm), read, write))
         }
         Path::ProcSelfFd(fd) => {
-            let old = match files_lookup_fd(k, fd) {
+            let old = match fget(k, fd) {
                 Ok(old) => k.file(old),
                 // readlink finds nothing there.
                 Err(_) => return Err(ENOENT),
@@ -280,4 +265,74 @@ pub async fn sys_unlink(k: &Kernel, name: u8) -> KResult {
     inode_unlock(k, inode);
     iput(k, inode).await;
     if found { Ok(()) } else { Err(ENOENT) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("blocked"),
+        }
+    }
+
+    fn kernel() -> Kernel {
+        let mut s = State::default();
+        let mm = s.mms.insert(MmStruct { mm_users: 1, mm_count: 1, ..MmStruct::default() });
+        let group = s.procs.insert(Process { mm: Some(mm), ..Process::default() });
+        let task = s.tasks.insert(Task { group, ..Task::default() });
+        let k = Kernel::new(s);
+        k.run.current.set(Some(task));
+        k
+    }
+
+    fn open(k: &Kernel, path: Path) -> KResult<u8> {
+        run(sys_open(k, path, true, true, false)).and_then(|file| fd_install(k, file))
+    }
+
+    #[test]
+    fn descriptors_are_given_lowest_first() {
+        let k = kernel();
+        for fd in 3..6 {
+            assert_eq!(open(&k, Path::DevZero), Ok(fd));
+        }
+        assert_eq!(run(sys_close(&k, 4)), Ok(()));
+        assert_eq!(run(sys_close(&k, 4)), Err(EBADF));
+        assert_eq!(open(&k, Path::DevZero), Ok(4));
+        for fd in 3..6 {
+            assert_eq!(run(sys_close(&k, fd)), Ok(()));
+        }
+        // Nothing is left, and a used table is the same as a new one.
+        assert!(k.s().files.is_empty() && k.s().inodes.is_empty());
+        assert_eq!(k.s().procs, kernel().s().procs.clone());
+        for fd in [0, 2, 3, 255] {
+            assert_eq!(fget(&k, fd), Err(EBADF));
+        }
+    }
+
+    #[test]
+    fn no_more_than_64_descriptors() {
+        let k = kernel();
+        for fd in 3..67 {
+            assert_eq!(open(&k, Path::DevZero), Ok(fd));
+        }
+        assert_eq!(open(&k, Path::DevZero), Err(EMFILE));
+    }
+
+    #[test]
+    fn proc_files_hold_what_they_show() {
+        let k = kernel();
+        let Some(mm) = k.current_mm() else { panic!("no mm") };
+        assert_eq!(open(&k, Path::ProcSelfMem), Ok(3));
+        assert_eq!(open(&k, Path::ProcSelfFd(3)), Ok(4));
+        assert_eq!(k.mm(mm).mm_count, 3);
+        assert_eq!(open(&k, Path::ProcSelfFd(9)), Err(ENOENT));
+        assert_eq!(run(sys_close(&k, 3)).and(run(sys_close(&k, 4))), Ok(()));
+        assert_eq!(k.mm(mm).mm_count, 1);
+        assert_eq!(open(&k, Path::Mnt(b'a')), Err(ENOENT));
+    }
 }

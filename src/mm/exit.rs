@@ -212,3 +212,24 @@ pub async fn sys_exit_group(k: &Kernel) {
     zap_other_threads(k);
     do_exit(k).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dying_mm_says_what_it_leaves_behind() {
+        let mut s = State::default();
+        let pgd = s.tables.insert(PageTable { level: 4, ..PageTable::default() });
+        let mm =
+            s.mms.insert(MmStruct { mm_count: 2, pgd: Some(pgd), pgtables: 1, rss_stat: [0, 0, 0, -1], ..MmStruct::default() });
+        let k = Kernel::new(s);
+        assert!(!mmget_not_zero(&k, mm));
+        mmdrop(&k, mm);
+        assert!(k.run.findings.borrow().is_empty());
+        mmdrop(&k, mm);
+        let symptoms: Vec<_> = k.run.findings.borrow().iter().map(|f| f.symptom).collect();
+        assert_eq!(symptoms, [Symptom::BadRssCounter, Symptom::NonZeroPgtables]);
+        assert!(k.s().mms.is_empty() && k.s().tables.is_empty());
+    }
+}

@@ -295,3 +295,81 @@ pub async fn kernel_mode_fault(k: &Kernel, addr: u64, write: bool) -> bool {
     flags.set(FAULT_FLAG_WRITE, write);
     do_user_addr_fault(k, mm, addr, flags).await == FaultEnd::Return
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    /// A kernel with one task in one empty address space.
+    pub(crate) fn boot() -> (Kernel, MmId) {
+        let mut s = State::default();
+        let pgd = s.tables.insert(PageTable { level: 4, ..PageTable::default() });
+        let mm = s.mms.insert(MmStruct { mm_users: 1, mm_count: 1, pgd: Some(pgd), ..MmStruct::default() });
+        let group = s.procs.insert(Process { mm: Some(mm), ..Process::default() });
+        let task = s.tasks.insert(Task { group, ..Task::default() });
+        let k = Kernel::new(s);
+        k.run.current.set(Some(task));
+        (k, mm)
+    }
+
+    /// Poll once: without preemption nothing that is free waits.
+    pub(crate) fn run<T>(f: impl Future<Output = T>) -> T {
+        match pin!(f).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("waits"),
+        }
+    }
+
+    /// Map a fresh page of these bytes, with these bits.
+    pub(crate) fn map(k: &Kernel, mm: MmId, addr: u64, bytes: [u8; CELLS], flags: PteFlags) -> PageId {
+        run(async {
+            let page = crate::mm::page_alloc::alloc_page(k, "test").await.unwrap();
+            k.page_mut(page).cells = bytes.map(Cell::new);
+            let pmd = mm_alloc_pmd(k, mm, addr).await.unwrap();
+            assert!(pte_alloc(k, mm, pmd).await);
+            let pte = pte_offset_map(k, pmd, addr).unwrap();
+            set_pte_at(k, mm, addr, pte, PteVal::Present { page, flags });
+            page
+        })
+    }
+
+    const ADDR: u64 = 0x10000;
+
+    #[test]
+    fn hardware_sets_accessed_on_a_load_and_dirty_on_a_store() {
+        let (k, mm) = boot();
+        let page = map(&k, mm, ADDR, [1, 2, 3, 4], _PAGE_RW);
+        let load = UserAccess { addr: ADDR + 4095, store: None };
+        assert_eq!(run(user_access(&k, load, FaultFlags::empty())), AccessResult::Done(Some(Cell::new(4))));
+        assert_eq!(pte_flags(lookup(&k, mm, ADDR)), _PAGE_RW | _PAGE_ACCESSED);
+        let store = UserAccess { addr: ADDR + 1024, store: Some(9) };
+        assert_eq!(run(user_access(&k, store, FaultFlags::empty())), AccessResult::Done(None));
+        assert_eq!(pte_flags(lookup(&k, mm, ADDR)), _PAGE_RW | _PAGE_ACCESSED | _PAGE_DIRTY);
+        assert_eq!(k.page(page).cells, [1, 9, 3, 4].map(Cell::new));
+        // A byte that is not watched.
+        let load = UserAccess { addr: ADDR + 1, store: None };
+        assert_eq!(run(user_access(&k, load, FaultFlags::empty())), AccessResult::Done(None));
+    }
+
+    #[test]
+    fn hardware_traps_where_the_entry_does_not_permit() {
+        let (k, mm) = boot();
+        map(&k, mm, ADDR, [0; 4], _PAGE_ACCESSED);
+        map(&k, mm, ADDR + PAGE_SIZE, [0; 4], _PAGE_PROTNONE | _PAGE_RW);
+        assert!(run(hardware_access(&k, mm, ADDR, false)).is_some());
+        assert_eq!(run(hardware_access(&k, mm, ADDR, true)), None);
+        assert_eq!(run(hardware_access(&k, mm, ADDR + PAGE_SIZE, false)), None);
+        assert_eq!(run(hardware_access(&k, mm, ADDR + 2 * PAGE_SIZE, false)), None);
+        assert_eq!(pte_flags(lookup(&k, mm, ADDR)), _PAGE_ACCESSED);
+    }
+
+    #[test]
+    fn past_user_space_nothing_is_looked_up() {
+        let (k, _) = boot();
+        let load = UserAccess { addr: u64::MAX, store: None };
+        assert_eq!(run(user_access(&k, load, FaultFlags::empty())), AccessResult::Signal(Signal::SIGSEGV_MAPERR));
+        assert!(!run(kernel_mode_fault(&k, TASK_SIZE, false)));
+    }
+}

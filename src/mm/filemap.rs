@@ -317,3 +317,74 @@ pub async fn filemap_map_pages(k: &Kernel, vmf: &mut VmFaultCtx, start_pgoff: u6
     pte_unmap_unlock(k, first_pte);
     ret
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mm::fault::tests::{boot, run};
+    use crate::mm::page_alloc::alloc_page;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    fn cached(k: &Kernel, index: u32) -> (InodeId, PageId) {
+        let mapping = k.sm().inodes.insert(Inode::default());
+        let page = run(alloc_page(k, "test")).unwrap();
+        {
+            let mut p = k.page_mut(page);
+            p.mapping = PageMapping::Inode(mapping);
+            p.index = index;
+        }
+        k.inode_mut(mapping).i_pages.set(index, Some(SlotVal::Page(page)));
+        k.inode_mut(mapping).nrpages = 1;
+        (mapping, page)
+    }
+
+    #[test]
+    fn a_page_that_was_truncated_while_its_lock_was_waited_for_is_not_returned() {
+        let (k, _) = boot();
+        let (mapping, page) = cached(&k, 3);
+        let truncating = k.current();
+        let looking = k.sm().tasks.insert(Task::default());
+        run(lock_page(&k, page));
+        let mut lookup = pin!(find_lock_entry(&k, mapping, 3));
+        let mut cx = Context::from_waker(Waker::noop());
+        k.run.current.set(Some(looking));
+        assert!(lookup.as_mut().poll(&mut cx).is_pending());
+        k.run.current.set(Some(truncating));
+        assert_eq!(page_count(&k, page), 2);
+        run(delete_from_page_cache(&k, page));
+        unlock_page(&k, page);
+        k.run.current.set(Some(looking));
+        assert_eq!(lookup.as_mut().poll(&mut cx), std::task::Poll::Ready(None));
+        assert_eq!(k.s().mem_map[page.pfn as usize].refcount, 0);
+        assert_eq!(k.inode(mapping).nrpages, 0);
+        assert!(k.s().held.is_empty());
+        assert!(k.run.findings.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_mapped_or_dirty_page_that_leaves_the_cache_is_reported() {
+        let (k, _) = boot();
+        let (_, page) = cached(&k, 0);
+        get_page(&k, page);
+        k.page_mut(page).mapcount = 1;
+        SetPageDirty(&k, page);
+        run(lock_page(&k, page));
+        run(delete_from_page_cache(&k, page));
+        let symptoms: Vec<Symptom> = k.run.findings.borrow().iter().map(|f| f.symptom).collect();
+        assert_eq!(symptoms, [Symptom::BadPageCache, Symptom::WarnOn]);
+        assert!(PageDirty(&k, page));
+        assert_eq!(k.page(page).mapcount, 1);
+    }
+
+    #[test]
+    fn values_are_returned_as_they_are_and_find_lock_page_takes_them_for_holes() {
+        let (k, _) = boot();
+        let (mapping, _) = cached(&k, 0);
+        k.inode_mut(mapping).i_pages.set(1, Some(SlotVal::Swap(SwpEntry(5))));
+        assert_eq!(run(find_get_entry(&k, mapping, 1)), Some(SlotVal::Swap(SwpEntry(5))));
+        assert_eq!(run(find_lock_page(&k, mapping, 1)), None);
+        // An index that no file reaches.
+        assert_eq!(run(find_get_entry(&k, mapping, 1 << 40)), None);
+    }
+}

@@ -66,11 +66,11 @@ fn can_follow_write_pte(pte: PteVal, flags: FollFlags) -> bool {
 /// Errors:   None means that a fault is needed
 async fn follow_page_mask(k: &Kernel, vma: VmaId, address: u64, flags: FollFlags) -> Option<PageId> {
     let mm = k.vma(vma).vm_mm;
-    // no_page_table:
-    let Some(pmd) = mm_find_pmd(k, mm, address) else { return None };
-    if pmd_none(k, pmd) {
-        return None;
-    }
+    let pmd = match mm_find_pmd(k, mm, address) {
+        Some(pmd) if !pmd_none(k, pmd) => pmd,
+        // no_page_table:
+        _ => return None,
+    };
 
     let ptep = pte_offset_map_lock(k, pmd, address).await;
     let pte = ptep_get(k, ptep);
@@ -441,4 +441,37 @@ pub async fn faultin_vma_page_range(
         return Err(EINVAL);
     }
     __get_user_pages(k, v.vm_mm, start, nr_pages, gup_flags, None, Some(locked)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vma(vm_flags: VmFlags) -> Vma {
+        Vma { vm_flags, ..Vma::default() }
+    }
+
+    #[test]
+    fn a_forced_write_needs_a_cow_mapping() {
+        let force = FollFlags::FOLL_WRITE | FollFlags::FOLL_FORCE;
+        let ro_private = vma(VM_READ | VM_MAYREAD | VM_MAYWRITE);
+        let ro_shared = vma(VM_READ | VM_MAYREAD | VM_MAYWRITE | VM_SHARED | VM_MAYSHARE);
+        // A shared mapping of a read-only descriptor is neither VM_SHARED nor VM_MAYWRITE.
+        let ro_file = vma(VM_READ | VM_MAYREAD | VM_MAYSHARE);
+        assert_eq!(check_vma_flags(&ro_private, FollFlags::FOLL_WRITE), Err(EFAULT));
+        assert_eq!(check_vma_flags(&ro_private, force), Ok(()));
+        assert_eq!(check_vma_flags(&ro_shared, force), Err(EFAULT));
+        assert_eq!(check_vma_flags(&ro_file, force), Err(EFAULT));
+    }
+
+    #[test]
+    fn the_dirty_bit_stands_for_the_write_bit_only_after_cow() {
+        let page = PageId { pfn: 0, generation: 0 };
+        let dirty = PteVal::Present { page, flags: _PAGE_DIRTY | _PAGE_ACCESSED };
+        let force = FollFlags::FOLL_WRITE | FollFlags::FOLL_FORCE;
+        assert!(!can_follow_write_pte(dirty, force));
+        assert!(can_follow_write_pte(dirty, force | FollFlags::FOLL_COW));
+        assert!(!can_follow_write_pte(pte_mkclean(dirty), force | FollFlags::FOLL_COW));
+        assert!(can_follow_write_pte(pte_mkwrite(dirty), FollFlags::FOLL_WRITE));
+    }
 }

@@ -2,6 +2,8 @@
 //! `mm/mmap.c`: finding VMAs, their protection, accounting, mmap and munmap. Merging and splitting are in
 //! [`vma_merge`](crate::mm::vma_merge).
 
+#![allow(clippy::question_mark)] // mirrored functions show every exit
+
 use crate::WARN_ON_ONCE;
 use crate::errno::*;
 use crate::event::Event;
@@ -525,7 +527,7 @@ async fn do_mmap(
     ret
 }
 
-/// mmap(2). The caller holds a reference to the file.
+/// mmap(2). Takes a reference to the file for as long as it lasts.
 ///
 /// Kernel:   arch/x86/kernel/sys_x86_64.c:mmap, mm/mmap.c:ksys_mmap_pgoff, mm/util.c:vm_mmap_pgoff @ v5.14
 /// Fidelity: TRIMMED(hugetlb; the lock is not killable; only MAP_FIXED and MAP_FIXED_NOREPLACE, the rest is EINVAL)
@@ -553,6 +555,9 @@ pub async fn sys_mmap(
     let Some(mm) = k.current_mm() else {
         return Err(ENOMEM);
     };
+    if let Some(file) = file {
+        get_file(k, file);
+    }
     let mut populate = 0;
     let mut uf = UfList::new();
     mmap_write_lock(k, mm).await;
@@ -561,6 +566,9 @@ pub async fn sys_mmap(
     userfaultfd_unmap_complete(k, mm, uf).await;
     if let (Ok(start), true) = (ret, populate != 0) {
         mm_populate(k, start, populate).await;
+    }
+    if let Some(file) = file {
+        fput(k, file).await;
     }
     ret.map(|addr| addr as i64)
 }
@@ -677,10 +685,10 @@ pub async fn __do_munmap(k: &Kernel, mm: MmId, start: u64, len: u64, uf: &mut Uf
     }
 
     // Fails after the splits: they stay.
-    for &vma in &vmas {
-        if let Err(error) = userfaultfd_unmap_prep(k, vma, start, end, uf) {
-            return Err(error);
-        }
+    if let Some(&vma) = vmas.first()
+        && let Err(error) = userfaultfd_unmap_prep(k, vma, start, end, uf)
+    {
+        return Err(error);
     }
 
     unlock_range(k, &vmas).await;
@@ -740,4 +748,68 @@ pub async fn sys_munmap(k: &Kernel, addr: u64, len: u64) -> KResult {
     }
     userfaultfd_unmap_complete(k, mm, uf).await;
     ret.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protections_of_x86() {
+        let none = PageProt { flags: _PAGE_PROTNONE | _PAGE_ACCESSED };
+        let ro = PageProt { flags: _PAGE_ACCESSED };
+        let rw = PageProt { flags: _PAGE_ACCESSED | _PAGE_RW };
+        for shared in [VmFlags::empty(), VM_SHARED] {
+            assert_eq!(vm_get_page_prot(shared | VM_MAYREAD | VM_MAYWRITE), none);
+            assert_eq!(vm_get_page_prot(shared | VM_READ), ro);
+            assert_eq!(vm_get_page_prot(shared | VM_EXEC), ro);
+        }
+        // A private page is copied at the first store, so no entry is made writable; VM_MAYSHARE does not count.
+        assert_eq!(vm_get_page_prot(VM_READ | VM_WRITE | VM_MAYSHARE), ro);
+        assert_eq!(vm_get_page_prot(VM_WRITE | VM_SHARED), rw);
+        assert_eq!(vm_get_page_prot(VM_READ | VM_WRITE | VM_SHARED), rw);
+    }
+
+    #[test]
+    fn soft_dirty_tracking_takes_the_write_bit() {
+        for (soft_dirty, armed, writable) in [(false, true, true), (true, false, true), (true, true, false)] {
+            let mut s = State::default();
+            s.config.soft_dirty = soft_dirty;
+            let mut vm_flags = VM_READ | VM_WRITE | VM_SHARED;
+            if !armed {
+                vm_flags |= VM_SOFTDIRTY;
+            }
+            let vma = s.vmas.insert(Vma { vm_flags, vm_page_prot: vm_get_page_prot(vm_flags), ..Vma::default() });
+            let k = Kernel::new(s);
+            vma_set_page_prot(&k, vma);
+            assert_eq!(k.vma(vma).vm_page_prot.flags.contains(_PAGE_RW), writable);
+            // mprotect asks with the protection from before: one that does not fit the flags is left alone.
+            assert!(!vma_wants_writenotify(&k, vma, vm_get_page_prot(VM_READ)));
+        }
+    }
+
+    #[test]
+    fn places_that_may_be_mapped() {
+        assert_eq!(get_unmapped_area(MMAP_MIN_ADDR, PAGE_SIZE), Ok(MMAP_MIN_ADDR));
+        assert_eq!(get_unmapped_area(MMAP_MIN_ADDR - PAGE_SIZE, PAGE_SIZE), Err(EPERM));
+        assert_eq!(get_unmapped_area(MMAP_MIN_ADDR + 1, PAGE_SIZE), Err(EINVAL));
+        assert_eq!(get_unmapped_area(TASK_SIZE - PAGE_SIZE, PAGE_SIZE), Ok(TASK_SIZE - PAGE_SIZE));
+        assert_eq!(get_unmapped_area(TASK_SIZE, PAGE_SIZE), Err(ENOMEM));
+        assert_eq!(get_unmapped_area(MMAP_MIN_ADDR, TASK_SIZE + PAGE_SIZE), Err(ENOMEM));
+    }
+
+    #[test]
+    fn the_commit_limit() {
+        let mut s = State::default();
+        s.config.commit_limit = Some(10);
+        let mm = s.mms.insert(MmStruct::default());
+        let k = Kernel::new(s);
+        assert_eq!(security_vm_enough_memory_mm(&k, mm, 10), Ok(()));
+        assert_eq!(security_vm_enough_memory_mm(&k, mm, 1), Err(ENOMEM));
+        assert_eq!((k.s().vm_committed_as, k.mm(mm).total_charged), (10, 10));
+        mm_unacct_memory(&k, mm, 10);
+        k.run.fail_at.borrow_mut().push(2);
+        assert_eq!(vm_enough_memory(&k, 1), Err(ENOMEM));
+        assert_eq!((k.s().vm_committed_as, k.mm(mm).total_charged), (0, 0));
+    }
 }

@@ -329,7 +329,7 @@ fn vma_to_resize(k: &Kernel, mm: MmId, addr: u64, old_len: u64, new_len: u64, p:
         return Err(EINVAL);
     }
     if v.vm_flags.contains(VM_ACCOUNT) {
-        let charged = (new_len as i64 - old_len as i64) >> PAGE_SHIFT;
+        let charged = (new_len.wrapping_sub(old_len) >> PAGE_SHIFT) as i64;
         if security_vm_enough_memory_mm(k, mm, charged).is_err() {
             return Err(ENOMEM);
         }
@@ -521,4 +521,109 @@ pub async fn sys_mremap(k: &Kernel, old: u64, old_len: u64, new_len: u64, new: O
     mremap_userfaultfd_complete(k, uf, addr, ret, old_len).await;
     userfaultfd_unmap_complete(k, mm, uf_unmap).await;
     ret.map(|addr| addr as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mm::pgtable::{PteRef, all_ptes, free_pgd_range, lookup, pte_mkuffd_wp};
+    use crate::mm::vma_merge::{mm_alloc_pgd, vm_area_alloc, vma_link};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("blocked"),
+        }
+    }
+
+    fn scene(start: u64, end: u64) -> (Kernel, MmId, VmaId) {
+        let mut s = State::default();
+        s.config.soft_dirty = true;
+        let mm = s.mms.insert(MmStruct { mm_users: 1, mm_count: 1, ..MmStruct::default() });
+        let group = s.procs.insert(Process { mm: Some(mm), ..Process::default() });
+        let task = s.tasks.insert(Task { group, ..Task::default() });
+        let k = Kernel::new(s);
+        k.run.current.set(Some(task));
+        mm_alloc_pgd(&k, mm);
+        let Some(vma) = vm_area_alloc(&k, mm) else { panic!("no memory") };
+        {
+            let mut v = k.vma_mut(vma);
+            v.vm_start = start;
+            v.vm_end = end;
+        }
+        run(vma_link(&k, mm, vma));
+        (k, mm, vma)
+    }
+
+    fn map(k: &Kernel, mm: MmId, addr: u64) -> PteVal {
+        let pte = run(async {
+            let Some(pmd) = mm_alloc_pmd(k, mm, addr).await else { panic!("no memory") };
+            assert!(pte_alloc(k, mm, pmd).await);
+            let Some(pte) = pte_offset_map(k, pmd, addr) else { panic!("no table") };
+            pte
+        });
+        let pte: PteRef = pte;
+        let val = pte_mkuffd_wp(PteVal::Swap { entry: SwpEntry((addr >> PAGE_SHIFT) as u16), flags: PteFlags::empty() });
+        set_pte_at(k, mm, addr, pte, val);
+        val
+    }
+
+    #[test]
+    fn entries_move_and_become_soft_dirty() {
+        let (old, new) = (0x30_0000, 0x5f_f000);
+        let (k, mm, vma) = scene(old, old + 4 * PAGE_SIZE);
+        let first = map(&k, mm, old);
+        let third = map(&k, mm, old + 2 * PAGE_SIZE);
+        assert_eq!(run(move_page_tables(&k, vma, old, vma, new, 4 * PAGE_SIZE, true)), 4 * PAGE_SIZE);
+        assert_eq!(lookup(&k, mm, new), pte_mksoft_dirty(first));
+        assert_eq!(lookup(&k, mm, new + 2 * PAGE_SIZE), pte_mksoft_dirty(third));
+        assert_eq!(all_ptes(&k, mm).len(), 2);
+        assert!(k.s().held.is_empty());
+        free_pgd_range(&k, mm, 0, 0);
+        assert_eq!(k.mm(mm).pgtables, 0);
+    }
+
+    #[test]
+    fn aligned_parts_move_as_whole_tables() {
+        let (old, new) = (0x20_0000, 0x8000_0000);
+        let (k, mm, vma) = scene(old, old + 2 * PMD_SIZE + PAGE_SIZE);
+        let whole = map(&k, mm, old + PAGE_SIZE);
+        let part = map(&k, mm, old + 2 * PMD_SIZE);
+        let table = mm_find_pmd(&k, mm, old).and_then(|pmd| pte_offset_map(&k, pmd, old)).map(|pte| pte.table);
+        let len = 2 * PMD_SIZE + PAGE_SIZE;
+        assert_eq!(run(move_page_tables(&k, vma, old, vma, new, len, false)), len);
+        assert_eq!(mm_find_pmd(&k, mm, new).and_then(|pmd| pte_offset_map(&k, pmd, new)).map(|pte| pte.table), table);
+        // Moved with its table, so the bit is not touched.
+        assert_eq!(lookup(&k, mm, new + PAGE_SIZE), whole);
+        assert_eq!(lookup(&k, mm, new + 2 * PMD_SIZE), pte_mksoft_dirty(part));
+        assert_eq!(all_ptes(&k, mm).len(), 2);
+        assert_eq!(*k.run.findings.borrow(), []);
+        free_pgd_range(&k, mm, 0, 0);
+        assert_eq!(k.mm(mm).pgtables, 0);
+    }
+
+    #[test]
+    fn running_out_of_memory_gives_a_short_count() {
+        let (old, new) = (0x20_0000, 0x8010_0000);
+        let (k, mm, vma) = scene(old, old + PMD_SIZE);
+        map(&k, mm, old);
+        map(&k, mm, old + PMD_SIZE / 2);
+        let n = k.run.fallible.get();
+        // pud, pmd and pte tables of the first part; the second part needs one more pte table.
+        k.run.fail_at.borrow_mut().push(n + 2);
+        assert_eq!(run(move_page_tables(&k, vma, old, vma, new, PMD_SIZE, false)), PMD_SIZE / 2);
+        assert_eq!(run(move_page_tables(&k, vma, new, vma, old, PMD_SIZE / 2, true)), PMD_SIZE / 2);
+        assert_eq!(all_ptes(&k, mm).iter().map(|pte| pte.0).collect::<Vec<_>>(), [old, old + PMD_SIZE / 2]);
+    }
+
+    #[test]
+    fn extents_stop_at_either_boundary() {
+        assert_eq!(get_extent(PMD_SIZE, 0x20_0000, 0x80_0000, 0x40_0000), PMD_SIZE);
+        assert_eq!(get_extent(PMD_SIZE, 0x2f_f000, 0x80_0000, 0x40_0000), 0x10_1000);
+        assert_eq!(get_extent(PMD_SIZE, 0x20_0000, 0x80_0000, 0x5f_f000), PAGE_SIZE);
+        assert_eq!(get_extent(PMD_SIZE, 0x20_0000, 0x20_1000, 0x40_0000), PAGE_SIZE);
+    }
 }

@@ -190,3 +190,64 @@ pub fn pagefault_enable(k: &Kernel) {
     let mut task = k.task_mut(k.current());
     task.pagefault_disabled = task.pagefault_disabled.saturating_sub(1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::*;
+    use crate::mm::fault::tests::{boot, map, run};
+    use crate::mm::pgtable::{lookup, pte_flags};
+
+    const ADDR: u64 = 0x10000;
+
+    #[test]
+    fn copies_follow_the_watched_bytes() {
+        let (k, mm) = boot();
+        map(&k, mm, ADDR, [1, 2, 3, 4], _PAGE_RW);
+        map(&k, mm, ADDR + PAGE_SIZE, [5, 6, 7, 8], _PAGE_RW);
+        let to = map(&k, mm, ADDR + 8 * PAGE_SIZE, [0; 4], _PAGE_RW);
+        assert_eq!(run(copy_from_user(&k, to, 0, ADDR, PAGE_SIZE)), 0);
+        assert_eq!(k.page(to).cells, [1, 2, 3, 4].map(Cell::new));
+        // Across two pages, not aligned: offset 0 is byte 2048 of the first, 2048 is byte 0 of the second.
+        assert_eq!(run(copy_from_user(&k, to, 0, ADDR + 2048, PAGE_SIZE)), 0);
+        assert_eq!(k.page(to).cells, [3, 3, 5, 6].map(Cell::new));
+        // A part of a page leaves the rest alone.
+        assert_eq!(run(copy_from_user(&k, to, 1024, user_addr(UserBuf::Fill(9)), 1024)), 0);
+        assert_eq!(k.page(to).cells, [3, 9, 5, 6].map(Cell::new));
+    }
+
+    #[test]
+    fn a_copy_with_page_faults_disabled_ends_at_the_first_page_that_is_not_mapped() {
+        let (k, mm) = boot();
+        map(&k, mm, ADDR, [1, 2, 3, 4], _PAGE_RW);
+        let to = map(&k, mm, ADDR + 8 * PAGE_SIZE, [0; 4], _PAGE_RW);
+        pagefault_disable(&k);
+        assert_eq!(run(copy_from_user(&k, to, 0, ADDR + 1024, PAGE_SIZE)), 1024);
+        assert_eq!(k.page(to).cells, [2, 3, 3, 0].map(Cell::new));
+        pagefault_enable(&k);
+        assert_eq!(run(copy_from_user(&k, to, 0, TASK_SIZE, 1)), 1);
+        assert_eq!(run(copy_from_user(&k, to, 0, u64::MAX - 10, PAGE_SIZE)), PAGE_SIZE);
+    }
+
+    #[test]
+    fn a_copy_to_user_dirties_the_entry() {
+        let (k, mm) = boot();
+        let page = map(&k, mm, ADDR, [1, 2, 3, 4], _PAGE_RW);
+        assert_eq!(run(copy_to_user(&k, ADDR + 1024, None, 0, 1025)), 0);
+        assert_eq!(k.page(page).cells, [1, 0, 0, 4].map(Cell::new));
+        assert_eq!(pte_flags(lookup(&k, mm, ADDR)), _PAGE_RW | _PAGE_ACCESSED | _PAGE_DIRTY);
+        assert_eq!(run(copy_to_user(&k, user_addr(UserBuf::Fill(7)), Some(page), 0, PAGE_SIZE)), 0);
+    }
+
+    #[test]
+    fn fault_in_touches_the_page_that_the_range_spills_into() {
+        let (k, mm) = boot();
+        map(&k, mm, ADDR, [0; 4], PteFlags::empty());
+        map(&k, mm, ADDR + PAGE_SIZE, [0; 4], PteFlags::empty());
+        assert_eq!(run(fault_in_pages_readable(&k, ADDR + 4000, 200)), Ok(()));
+        assert_eq!(pte_flags(lookup(&k, mm, ADDR + PAGE_SIZE)), _PAGE_ACCESSED);
+        pagefault_disable(&k);
+        assert_eq!(run(fault_in_pages_readable(&k, ADDR + 4000, 2 * PAGE_SIZE)), Err(EFAULT));
+        assert_eq!(run(fault_in_pages_readable(&k, u64::MAX - 1, 10)), Err(EFAULT));
+    }
+}

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/mmap.c`, the half that gives a VMA its shape: linking, growing, merging, splitting and copying.
 //!
-//! A merge decides by comparing the neighbours of a range; `__vma_adjust` then moves the boundaries. Page tables are not touched by
-//! either: which VMA an entry belongs to is only a matter of its address.
+//! A merge decides by comparing the neighbours of a range; `__vma_adjust` then moves the boundaries. Page tables are not touched
+//! by either: which VMA an entry belongs to is only a matter of its address.
+
+#![allow(clippy::question_mark)] // mirrored functions show every exit
 
 use crate::WARN_ON_ONCE;
 use crate::errno::*;
@@ -692,4 +694,225 @@ pub async fn insert_vm_struct(k: &Kernel, mm: MmId, vma: VmaId) -> KResult {
     }
     vma_link(k, mm, vma).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Symptom;
+    use crate::mm::locking::is_free;
+    use smallvec::SmallVec;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    /// One thread, no preemption: a future that does not finish at once is a deadlock.
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("blocked"),
+        }
+    }
+
+    const RW: VmFlags = VM_READ.union(VM_WRITE);
+    const RO: VmFlags = VM_READ;
+    /// Page 16 is the lowest that may be mapped.
+    const BASE: u64 = MMAP_MIN_ADDR;
+
+    struct Scene {
+        k: Kernel,
+        mm: MmId,
+        file: Option<FileId>,
+    }
+
+    impl Scene {
+        /// VMAs of anonymous memory or of one file, offset like address: `(first page, end page, flags)`.
+        fn new(with_file: bool, vmas: &[(u64, u64, VmFlags)]) -> Scene {
+            let mut s = State::default();
+            let mm = s.mms.insert(MmStruct { mm_users: 1, mm_count: 1, ..MmStruct::default() });
+            let group = s.procs.insert(Process { mm: Some(mm), ..Process::default() });
+            let task = s.tasks.insert(Task { group, ..Task::default() });
+            let file = with_file.then(|| {
+                let inode = s.inodes.insert(Inode { i_count: 1, ..Inode::default() });
+                s.files.insert(File { kind: FileKind::Inode(inode), f_count: 1, ..File::default() })
+            });
+            let k = Kernel::new(s);
+            k.run.current.set(Some(task));
+            for &(start, end, vm_flags) in vmas {
+                let Some(vma) = vm_area_alloc(&k, mm) else { panic!("no memory") };
+                {
+                    let mut v = k.vma_mut(vma);
+                    v.vm_start = BASE + start * PAGE_SIZE;
+                    v.vm_end = BASE + end * PAGE_SIZE;
+                    v.vm_pgoff = v.vm_start >> PAGE_SHIFT;
+                    v.vm_flags = vm_flags;
+                    v.vm_file = file;
+                }
+                if let Some(file) = file {
+                    get_file(&k, file);
+                }
+                run(vma_link(&k, mm, vma));
+            }
+            Scene { k, mm, file }
+        }
+
+        fn vma(&self, n: usize) -> VmaId {
+            self.k.mm(self.mm).mmap[n]
+        }
+
+        /// `vma_merge` of pages `[start, end)` with these flags.
+        fn merge(&self, prev: Option<usize>, start: u64, end: u64, flags: VmFlags) -> Option<VmaId> {
+            let (addr, end) = (BASE + start * PAGE_SIZE, BASE + end * PAGE_SIZE);
+            let prev = prev.map(|n| self.vma(n));
+            run(vma_merge(&self.k, self.mm, prev, addr, end, flags, None, self.file, addr >> PAGE_SHIFT, None))
+        }
+
+        fn layout(&self) -> Vec<(u64, u64, VmFlags)> {
+            let page = |addr: u64| (addr - BASE) / PAGE_SIZE;
+            let mmap = self.k.mm(self.mm).mmap.clone();
+            let layout: Vec<_> = mmap
+                .iter()
+                .map(|&vma| {
+                    let v = self.k.vma(vma);
+                    assert_eq!(v.vm_pgoff, v.vm_start >> PAGE_SHIFT, "the offset moves with the start");
+                    (page(v.vm_start), page(v.vm_end), v.vm_flags)
+                })
+                .collect();
+            // Whatever is left is linked into the file once and holds one reference; nothing else does.
+            assert_eq!(self.k.s().vmas.len(), mmap.len());
+            if let Some(file) = self.file {
+                assert_eq!(self.k.file(file).f_count as usize, 1 + mmap.len());
+                let Some(inode) = f_mapping(&self.k, file) else { panic!("no inode") };
+                let i_mmap: std::collections::BTreeSet<_> = self.k.inode(inode).i_mmap.iter().copied().collect();
+                assert_eq!(i_mmap, mmap.iter().copied().collect());
+                assert_eq!(self.k.inode(inode).i_mmap.len(), mmap.len());
+            }
+            assert!(self.k.s().held.is_empty());
+            assert_eq!(*self.k.run.findings.borrow(), []);
+            layout
+        }
+    }
+
+    /// Both for anonymous memory and for a file: before, the range with its new flags, what is returned (by position
+    /// beforehand), after.
+    fn check(
+        before: &[(u64, u64, VmFlags)],
+        prev: Option<usize>,
+        range: (u64, u64, VmFlags),
+        returned: Option<usize>,
+        after: &[(u64, u64, VmFlags)],
+    ) {
+        for with_file in [false, true] {
+            let scene = Scene::new(with_file, before);
+            let returned = returned.map(|n| scene.vma(n));
+            assert_eq!(scene.merge(prev, range.0, range.1, range.2), returned);
+            assert_eq!(scene.layout(), after);
+        }
+    }
+
+    #[test]
+    fn case_1_a_hole_is_filled_and_three_become_one() {
+        check(&[(0, 2, RW), (4, 6, RW)], Some(0), (2, 4, RW), Some(0), &[(0, 6, RW)]);
+    }
+
+    #[test]
+    fn case_2_the_previous_one_grows() {
+        check(&[(0, 2, RW), (4, 6, RO)], Some(0), (2, 4, RW), Some(0), &[(0, 4, RW), (4, 6, RO)]);
+        check(&[(0, 2, RW), (5, 6, RW)], Some(0), (2, 4, RW), Some(0), &[(0, 4, RW), (5, 6, RW)]);
+    }
+
+    #[test]
+    fn case_3_the_next_one_grows_down() {
+        check(&[(0, 2, RO), (4, 6, RW)], Some(0), (2, 4, RW), Some(1), &[(0, 2, RO), (2, 6, RW)]);
+        check(&[(4, 6, RW)], None, (2, 4, RW), Some(0), &[(2, 6, RW)]);
+    }
+
+    #[test]
+    fn case_4_the_end_of_the_previous_one_goes_to_the_next() {
+        check(&[(0, 4, RO), (4, 6, RW)], Some(0), (2, 4, RW), Some(1), &[(0, 2, RO), (2, 6, RW)]);
+    }
+
+    #[test]
+    fn case_5_the_start_of_the_next_one_goes_to_the_previous() {
+        check(&[(0, 2, RW), (2, 6, RO)], Some(0), (2, 4, RW), Some(0), &[(0, 4, RW), (4, 6, RO)]);
+    }
+
+    #[test]
+    fn case_6_one_in_the_middle_disappears_and_three_become_one() {
+        check(&[(0, 2, RW), (2, 4, RO), (4, 6, RW)], Some(0), (2, 4, RW), Some(0), &[(0, 6, RW)]);
+    }
+
+    #[test]
+    fn case_7_the_previous_one_grows_over_one() {
+        check(&[(0, 2, RW), (2, 4, RO), (4, 6, VM_EXEC)], Some(0), (2, 4, RW), Some(0), &[(0, 4, RW), (4, 6, VM_EXEC)]);
+    }
+
+    #[test]
+    fn case_8_the_next_one_grows_over_one() {
+        check(&[(0, 2, VM_EXEC), (2, 4, RO), (4, 6, RW)], Some(0), (2, 4, RW), Some(2), &[(0, 2, VM_EXEC), (2, 6, RW)]);
+    }
+
+    #[test]
+    fn soft_dirty_does_not_keep_neighbours_apart() {
+        check(&[(0, 2, RW | VM_SOFTDIRTY)], Some(0), (2, 4, RW), Some(0), &[(0, 4, RW | VM_SOFTDIRTY)]);
+    }
+
+    #[test]
+    fn what_differs_stays_apart() {
+        let apart = [(0, 2, RW), (4, 6, RW)];
+        check(&apart, Some(0), (2, 4, RO), None, &apart);
+        let scene = Scene::new(false, &apart);
+        // Another userfaultfd.
+        let ctx = scene.k.sm().ctxs.insert(UserfaultfdCtx::default());
+        let (addr, end) = (BASE + 2 * PAGE_SIZE, BASE + 4 * PAGE_SIZE);
+        let pgoff = addr >> PAGE_SHIFT;
+        let merge = |pgoff, ctx| run(vma_merge(&scene.k, scene.mm, Some(scene.vma(0)), addr, end, RW, None, None, pgoff, ctx));
+        assert_eq!(merge(pgoff, Some(ctx)), None);
+        // Another offset.
+        assert_eq!(merge(pgoff + 1, None), None);
+        assert_eq!(scene.layout(), apart);
+    }
+
+    #[test]
+    fn anonymous_pages_keep_inherited_vmas_apart() {
+        let scene = Scene::new(false, &[(0, 2, RW)]);
+        let (k, vma) = (&scene.k, scene.vma(0));
+        let first = k.sm().anon_vmas.insert(AnonVma { root: None, vmas: SmallVec::from_slice(&[vma]) });
+        k.anon_vma_mut(first).root = Some(first);
+        // One anon_vma on the chain: a range without one may join.
+        assert!(is_mergeable_anon_vma(k, None, Some(first), Some(vma)));
+        let second = k.sm().anon_vmas.insert(AnonVma { root: Some(first), vmas: SmallVec::from_slice(&[vma]) });
+        assert!(!is_mergeable_anon_vma(k, None, Some(first), Some(vma)));
+        assert!(!is_mergeable_anon_vma(k, Some(second), Some(first), Some(vma)));
+        assert!(is_mergeable_anon_vma(k, Some(first), Some(first), Some(vma)));
+        // An empty chain is not a chain of one: a neighbour without anonymous pages does not take a range that has some.
+        k.anon_vma_mut(first).vmas.clear();
+        k.anon_vma_mut(second).vmas.clear();
+        assert!(!is_mergeable_anon_vma(k, Some(first), None, Some(vma)));
+        assert!(is_mergeable_anon_vma(k, None, None, Some(vma)));
+    }
+
+    #[test]
+    fn shared_mappings_are_counted_and_seals_deny_them() {
+        let scene = Scene::new(true, &[(0, 2, RW | VM_SHARED), (2, 4, RO | VM_SHARED), (4, 6, RW | VM_SHARED)]);
+        let Some(inode) = scene.file.and_then(|file| f_mapping(&scene.k, file)) else { panic!("no inode") };
+        assert_eq!(scene.k.inode(inode).i_mmap_writable, 3);
+        assert!(scene.merge(Some(0), 2, 4, RW | VM_SHARED).is_some());
+        assert_eq!(scene.k.inode(inode).i_mmap_writable, 1);
+        run(unlink_file_vma(&scene.k, scene.vma(0)));
+        assert_eq!(scene.k.inode(inode).i_mmap_writable, 0);
+        assert!(scene.k.inode(inode).i_mmap.is_empty());
+        scene.k.inode_mut(inode).i_mmap_writable = -1;
+        assert_eq!(mapping_map_writable(&scene.k, inode), Err(EPERM));
+        assert!(is_free(&scene.k, LockId::IMmap(inode), LockMode::Write, scene.k.current()));
+    }
+
+    #[test]
+    fn a_freed_vma_is_noticed_when_used() {
+        let scene = Scene::new(false, &[(0, 2, RW), (2, 4, RO)]);
+        let gone = scene.vma(1);
+        assert!(scene.merge(Some(0), 2, 4, RW).is_some());
+        scene.k.vma(gone);
+        assert_eq!(scene.k.run.findings.borrow()[0].symptom, Symptom::UseAfterFree);
+    }
 }

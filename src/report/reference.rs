@@ -44,8 +44,8 @@ pub fn rules() -> String {
 /// The operations, each with the form it has in a scenario.
 pub fn operations() -> String {
     let mut out = String::new();
-    for (op, what) in crate::scenario::operations() {
-        let _ = writeln!(out, "{op}\n    {what}");
+    for usage in crate::scenario::operations() {
+        let _ = writeln!(out, "{usage}");
     }
     out
 }

@@ -16,7 +16,8 @@ use crate::mm::swap_state::{add_to_swap_cache, delete_from_swap_cache, lookup_sw
 use crate::mm::swapfile::{free_swap_and_cache, get_swap_page, put_swap_page, swap_free, swap_shmem_alloc};
 use crate::patch::{SGP_CACHE, SGP_WRITE, SgpType};
 use crate::point::{Touch, point};
-use crate::shmem::inode::{shmem_inode_acct_block, shmem_inode_unacct_blocks, shmem_recalc_inode, swapped_add};
+use crate::shmem::acct::swapped_add;
+use crate::shmem::inode::{shmem_inode_acct_block, shmem_inode_unacct_blocks, shmem_recalc_inode};
 use crate::uffd::handle::wake_up_task;
 use crate::{BUG_ON, VM_BUG_ON, WARN_ON_ONCE};
 use smallvec::SmallVec;

@@ -16,8 +16,6 @@ use crate::shmem::inode::{
 };
 use crate::shmem::truncate::zero_user_segment;
 
-/// `MAX_LFS_FILESIZE`: no file is larger, `s_maxbytes` of tmpfs.
-pub const MAX_LFS_FILESIZE: u64 = i64::MAX as u64;
 
 // ---- files on the internal mount ----------------------------------------------------------------------------------------
 

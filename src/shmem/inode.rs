@@ -6,6 +6,7 @@
 use crate::errno::*;
 use crate::event::{Event, Symptom};
 use crate::flags::*;
+use crate::shmem::acct::{BLOCKS_PER_PAGE, alloced_add, blocks_add};
 use crate::kernel::*;
 use crate::mm::locking::{LockId, LockMode, acquire, holds, info_lock, info_unlock, release};
 use crate::mm::mmap::{vm_enough_memory, vm_unacct_memory};
@@ -13,9 +14,6 @@ use crate::mm::zap::unmap_mapping_range;
 use crate::point::{Touch, point, schedule};
 use crate::shmem::truncate::shmem_truncate_range;
 use crate::{BUG_ON, VM_BUG_ON, WARN_ON_ONCE};
-
-/// 512-byte sectors in a page: the unit of `i_blocks`.
-pub const BLOCKS_PER_PAGE: i64 = (PAGE_SIZE / 512) as i64;
 
 /// `VM_ACCT`: pages that `size` bytes are charged as.
 #[allow(non_snake_case)]
@@ -158,31 +156,6 @@ pub fn shmem_inode_unacct_blocks(k: &Kernel, inode: InodeId, pages: i64) {
 
 // ---- counters of one inode ----------------------------------------------------------------------------------------------
 
-/// `info->alloced += pages; inode->i_blocks += pages * BLOCKS_PER_PAGE;`, traced. info->lock is held.
-pub fn alloced_add(k: &Kernel, inode: InodeId, pages: i64) {
-    let (alloced, i_blocks) = {
-        let mut i = k.inode_mut(inode);
-        i.info.alloced += pages;
-        i.i_blocks += pages * BLOCKS_PER_PAGE;
-        (i.info.alloced, i.i_blocks)
-    };
-    k.trace(|| Event::Acct { what: "alloced", delta: pages, now: alloced });
-    k.trace(|| Event::Acct { what: "i_blocks", delta: pages * BLOCKS_PER_PAGE, now: i_blocks });
-}
-
-/// `info->swapped += pages;`, traced. info->lock is held.
-pub fn swapped_add(k: &Kernel, inode: InodeId, pages: i64) {
-    if pages == 0 {
-        return;
-    }
-    let now = {
-        let mut i = k.inode_mut(inode);
-        i.info.swapped += pages;
-        i.info.swapped
-    };
-    k.trace(|| Event::Acct { what: "swapped", delta: pages, now });
-}
-
 /// Notice pages that mm dropped without telling (clean holes, truncated pages), and give their blocks back. A negative
 /// difference is left alone: somebody is between adding a page and counting it.
 ///
@@ -197,6 +170,7 @@ pub fn shmem_recalc_inode(k: &Kernel, inode: InodeId) {
     };
     if freed > 0 {
         alloced_add(k, inode, -freed);
+        blocks_add(k, inode, -freed * BLOCKS_PER_PAGE);
         shmem_inode_unacct_blocks(k, inode, freed);
     }
 }
@@ -218,6 +192,7 @@ pub async fn shmem_charge(k: &Kernel, inode: InodeId, pages: i64) -> bool {
 
     info_lock(k, inode).await;
     alloced_add(k, inode, pages);
+    blocks_add(k, inode, pages * BLOCKS_PER_PAGE);
     shmem_recalc_inode(k, inode);
     info_unlock(k, inode);
     true
@@ -233,6 +208,7 @@ pub async fn shmem_uncharge(k: &Kernel, inode: InodeId, pages: i64) {
     let _f = k.enter("shmem_uncharge", || format!("{inode} pages={pages}"));
     info_lock(k, inode).await;
     alloced_add(k, inode, -pages);
+    blocks_add(k, inode, -pages * BLOCKS_PER_PAGE);
     shmem_recalc_inode(k, inode);
     info_unlock(k, inode);
 

@@ -13,7 +13,8 @@ use crate::point::{Touch, point};
 use crate::shmem::cache::{shmem_free_swap, xas_find};
 pub use crate::shmem::fallocate::shmem_fallocate;
 use crate::shmem::fault::shmem_getpage;
-use crate::shmem::inode::{shmem_recalc_inode, swapped_add};
+use crate::shmem::acct::swapped_add;
+use crate::shmem::inode::shmem_recalc_inode;
 use smallvec::SmallVec;
 
 /// `struct pagevec` together with the indices: what one round of a scan found. Pages in it have a reference.

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What has to be remembered between two looks at a kernel.
+
+use super::ioctl::{Before, bytes_done, fill_of};
+use super::view::{View, asleep, task_mm};
+use super::*;
+use crate::flags::*;
+use crate::kernel::*;
+use crate::spec::bytes::Sure;
+use crate::spec::{Done, Mismatch, Spec, Subject};
+use crate::syscall::{MODE_DONTWAKE, Op, Outcome};
+use smallvec::SmallVec;
+
+/// An operation that has begun and not returned.
+#[derive(Clone, Debug)]
+struct Active {
+    task: TaskId,
+    op: Op,
+    mm: Option<MmId>,
+    subject: Subject,
+    old_size: u64,
+    /// It ran together with another one.
+    overlapped: bool,
+    /// Others ran while it slept.
+    disturbed: bool,
+    /// Fallible calls made before it.
+    fallible: u32,
+    before: Option<Before>,
+    filling: Option<(MmId, u64, u64)>,
+    /// It is in the list of what ran since the kernel had settled last.
+    listed: bool,
+}
+
+/// An operation that ran since the kernel had settled last.
+#[derive(Clone, Debug)]
+pub(super) struct Ran {
+    pub op: Op,
+    pub inode: Option<InodeId>,
+    /// What a COPY, ZEROPAGE or CONTINUE works on.
+    pub filling: Option<(MmId, u64, u64)>,
+}
+
+/// A range that a monitor filled, with wake-up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resolved {
+    pub ctx: CtxId,
+    pub start: u64,
+    pub end: u64,
+}
+
+/// A registered range.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Registered {
+    pub mm: MmId,
+    pub start: u64,
+    pub end: u64,
+    pub pgoff: u64,
+    pub flags: VmFlags,
+    pub inode: Option<InodeId>,
+}
+
+/// What was seen when the kernel had settled last.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Seen {
+    /// PTEs that were not none, sorted.
+    pub entries: Vec<(MmId, u64)>,
+    /// VMAs registered with MISSING or MINOR.
+    pub registered: SmallVec<[Registered; 4]>,
+    /// Page-cache slots of the files behind them that were not empty, sorted.
+    pub slots: Vec<(InodeId, u32)>,
+    /// Waiters.
+    pub waiters: SmallVec<[UwqId; 4]>,
+}
+
+impl Seen {
+    fn look(&mut self, s: &State, v: &View) {
+        self.registered.clear();
+        self.slots.clear();
+        self.entries.clear();
+        self.waiters.clear();
+        for area in &v.areas {
+            let flags = area.vma.vm_flags & (VM_UFFD_MISSING | VM_UFFD_MINOR);
+            if area.vma.ctx.is_none() || flags.is_empty() {
+                continue;
+            }
+            self.registered.push(Registered {
+                mm: area.vma.vm_mm,
+                start: area.vma.vm_start,
+                end: area.vma.vm_end,
+                pgoff: area.vma.vm_pgoff,
+                flags,
+                inode: area.inode,
+            });
+        }
+        if self.registered.is_empty() {
+            return;
+        }
+        self.entries.extend(v.lines.iter().map(|l| (l.mm, l.addr)));
+        for (id, inode) in s.inodes.iter() {
+            if self.registered.iter().any(|r| r.inode == Some(id)) {
+                self.slots.extend(inode.i_pages.iter().map(|(index, _)| (id, index)));
+            }
+        }
+        self.waiters.extend(s.uwqs.iter().map(|(id, _)| id));
+    }
+}
+
+/// Watches one run of a kernel, from [`Watch::new`] to [`Watch::finish`].
+///
+/// Tell it when an operation begins and when it returns (possibly much later, with others in between), and each time nothing
+/// can go on. It clones with the kernel, so a search can go back to a state and take another way.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    spec: Spec,
+    view: View,
+    seen: Seen,
+    active: SmallVec<[Active; 1]>,
+    ran: SmallVec<[Ran; 1]>,
+    resolved: SmallVec<[Resolved; 1]>,
+    found: Vec<Mismatch>,
+}
+
+impl Watch {
+    /// From this state on. What the kernel shows now is taken to be as it should be.
+    pub fn new(k: &Kernel) -> Watch {
+        let s = k.s();
+        let mut watch = Watch {
+            spec: Spec::new(&s),
+            view: View::default(),
+            seen: Seen::default(),
+            active: SmallVec::new(),
+            ran: SmallVec::new(),
+            resolved: SmallVec::new(),
+            found: Vec::new(),
+        };
+        watch.view.read(&s);
+        watch.seen.look(&s, &watch.view);
+        watch
+    }
+
+    /// `op` is about to start in `task`.
+    pub fn begin(&mut self, k: &Kernel, task: TaskId, op: &Op) {
+        let s = k.s();
+        // A task runs one operation at a time; one that was killed never returned.
+        self.active.retain(|a| a.task != task && s.tasks.get(a.task).is_some_and(|t| t.state != TaskState::Dead));
+        let together = self.active.iter().any(|a| !asleep(&s, a.task));
+        if together {
+            self.spec.join_group(op);
+        } else {
+            self.spec.new_group();
+            self.spec.join_group(op);
+            for a in &self.active {
+                self.spec.join_group(&a.op);
+            }
+        }
+        for a in &mut self.active {
+            if asleep(&s, a.task) {
+                a.disturbed = true;
+            } else {
+                a.overlapped = true;
+            }
+        }
+        let mm = task_mm(&s, task);
+        let subject = Subject::of(&s, task, op);
+        let inode = if let Subject::File(i) = subject { Some(i) } else { None };
+        let filling = match (fill_of(op), subject) {
+            (Some((_, start, len, _)), Subject::Uffd(_, Some(mm))) => Some((mm, start, start.saturating_add(len))),
+            _ => None,
+        };
+        self.active.push(Active {
+            task,
+            op: op.clone(),
+            mm,
+            subject,
+            old_size: inode.and_then(|i| s.inodes.get(i)).map_or(0, |i| i.i_size),
+            overlapped: together,
+            disturbed: false,
+            fallible: k.run.fallible.get(),
+            before: Before::of(&s, task, mm, subject, op),
+            filling,
+            listed: true,
+        });
+        self.ran.push(Ran { op: op.clone(), inode, filling });
+    }
+
+    /// `op` returned in `task`.
+    pub fn end(&mut self, k: &Kernel, task: TaskId, op: &Op, outcome: &Outcome) -> Vec<Broken> {
+        let mut out = Vec::new();
+        let s = k.s();
+        let Some(at) = self.active.iter().position(|a| a.task == task) else { return out };
+        let mut a = self.active.remove(at);
+        // Woken by another operation that has not returned yet, it ran together with that one.
+        for other in self.active.iter_mut().filter(|o| !asleep(&s, o.task)) {
+            other.overlapped = true;
+            a.overlapped = true;
+        }
+        if !a.listed {
+            let inode = if let Subject::File(i) = a.subject { Some(i) } else { None };
+            self.ran.push(Ran { op: op.clone(), inode, filling: a.filling });
+        }
+        let instruction = matches!(op, Op::Load { .. } | Op::Store { .. });
+        let sure = if a.overlapped {
+            Sure::Overlapped(self.spec.group())
+        } else if a.disturbed && !instruction {
+            Sure::Perhaps
+        } else {
+            Sure::Yes
+        };
+        self.found.clear();
+        let done = Done { op, outcome, mm: a.mm, subject: a.subject, old_size: a.old_size, sure };
+        self.spec.apply(&s, &done, &mut self.found);
+        report_memory(&self.found, &mut out);
+        out_field_matches::check(op, outcome, &mut out);
+        let filled = bytes_done(outcome);
+        if let (Some((_, start, _, mode)), Subject::Uffd(ctx, _)) = (fill_of(op), a.subject)
+            && filled > 0
+            && mode & MODE_DONTWAKE == 0
+        {
+            self.resolved.push(Resolved { ctx, start, end: start.saturating_add(filled) });
+        }
+        let killed = s.tasks.get(task).is_none_or(|t| t.fatal_signal_pending);
+        if let (Some(before), Sure::Yes, false) = (&a.before, sure, killed) {
+            if filled == 0 && outcome.ret.is_err() {
+                self.view.read(&s);
+                failed_call_changes_nothing::check(before, &s, &self.view, &mut out);
+            }
+            if !injected(k, a.fallible) {
+                let answer = before.answer(outcome);
+                continue_finds_the_page::check(&answer, &mut out);
+                continue_invents_nothing::check(&answer, &mut out);
+                efault_exactly_past_eof::check(&answer, &mut out);
+                eexist_exactly_when_populated::check(&answer, &mut out);
+                enomem_only_when_refused::check(&answer, &mut out);
+                errno_as_documented::check(&answer, &mut out);
+            }
+        }
+        out
+    }
+
+    /// Nothing can go on without a new operation.
+    pub fn settled(&mut self, k: &Kernel) -> Vec<Broken> {
+        let s = k.s();
+        let mut out = Vec::new();
+        self.active.retain(|a| s.tasks.get(a.task).is_some_and(|t| t.state != TaskState::Dead));
+        self.view.read(&s);
+        check_structure(&s, &self.view, &mut out);
+        self.found.clear();
+        // A fork, mremap, munmap that waits for its event to be read has done its work already.
+        let mut lenient = false;
+        for a in self.active.iter().filter(|a| s.tasks.get(a.task).is_some_and(|t| t.blocked.is_none())) {
+            lenient |= stores(&a.op);
+            match (&a.op, a.mm) {
+                (Op::Fork, Some(mm)) => self.spec.fork(&s, mm, Sure::Perhaps),
+                (Op::Mremap { .. } | Op::Munmap { .. } | Op::Mmap { .. }, Some(mm)) => self.spec.resynchronise(mm),
+                _ => {}
+            }
+        }
+        self.spec.settle(&s, &self.view, lenient, &mut self.found);
+        report_memory(&self.found, &mut out);
+        monitor_sees_every_fault::check(&self.view, &self.seen, &self.ran, &mut out);
+        let unmapped = self.ran.iter().any(|r| unmaps(&r.op));
+        every_resolved_waiter_wakes::check(&s, &self.view, &self.seen, &self.resolved, unmapped, &mut out);
+        self.seen.look(&s, &self.view);
+        self.ran.clear();
+        self.resolved.clear();
+        for a in &mut self.active {
+            a.listed = false;
+        }
+        out
+    }
+
+    /// Every process has exited and every file is closed.
+    pub fn finish(&mut self, k: &Kernel) -> Vec<Broken> {
+        let mut out = self.settled(k);
+        let s = k.s();
+        check_exit(&s, &self.view, &mut out);
+        out
+    }
+}
+
+fn report_memory(found: &[Mismatch], out: &mut Vec<Broken>) {
+    if !found.is_empty() {
+        no_data_lost::check(found, out);
+        no_private_leak::check(found, out);
+        no_stale_bytes::check(found, out);
+    }
+}
+
+/// Was a call made to fail since so many had been made?
+fn injected(k: &Kernel, since: u32) -> bool {
+    let now = k.run.fallible.get();
+    k.run.fail_at.borrow().iter().any(|at| (since..now).contains(at))
+}
+
+/// May the operation have stored something when it sleeps half done?
+fn stores(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Pread { .. }
+            | Op::Pwrite { .. }
+            | Op::Ftruncate { .. }
+            | Op::Fallocate { .. }
+            | Op::Madvise { .. }
+            | Op::UffdCopy { .. }
+            | Op::UffdZeropage { .. }
+            | Op::Mmap { .. }
+            | Op::Munmap { .. }
+            | Op::Mremap { .. }
+            | Op::Fork
+            | Op::Exit
+            | Op::Store { .. }
+    )
+}
+
+/// May the operation take page-table entries away?
+fn unmaps(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Madvise { .. }
+            | Op::Munmap { .. }
+            | Op::Mmap { .. }
+            | Op::Mremap { .. }
+            | Op::Ftruncate { .. }
+            | Op::Fallocate { .. }
+            | Op::Reclaim { .. }
+            | Op::Swapoff
+            | Op::Exit
+    )
+}
