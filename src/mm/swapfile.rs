@@ -4,6 +4,8 @@
 //! A byte of the kernel's `swap_map` is `SwapSlot::count` and `SwapSlot::has_cache`; the slot is free when both are zero. What a
 //! free slot holds cannot be seen by anybody, so it is forgotten.
 
+#![allow(clippy::question_mark)] // mirrored functions show every exit
+
 use crate::VM_BUG_ON;
 use crate::errno::*;
 use crate::event::Symptom;
@@ -430,12 +432,12 @@ async fn unuse_vma(k: &Kernel, vma: VmaId) -> KResult {
     let mut addr = v.vm_start;
     while addr < v.vm_end {
         let next = ((addr & !(PMD_SIZE - 1)) + PMD_SIZE).min(v.vm_end);
-        if let Some(pmd) = mm_find_pmd(k, v.vm_mm, addr)
-            && !pmd_none(k, pmd)
+        // pmd_none_or_clear_bad: without a table there is nothing to look at.
+        let pmd = mm_find_pmd(k, v.vm_mm, addr).filter(|pmd| !pmd_none(k, *pmd));
+        if let Some(pmd) = pmd
+            && let Err(ret) = unuse_pte_range(k, vma, pmd, addr, next).await
         {
-            if let Err(ret) = unuse_pte_range(k, vma, pmd, addr, next).await {
-                return Err(ret);
-            }
+            return Err(ret);
         }
         addr = next;
     }
