@@ -23,7 +23,7 @@ fn xas_load(k: &Kernel, mapping: InodeId, index: u64) -> Option<SlotVal> {
 /// Fidelity: TRIMMED(cleancache, huge pages, node statistics, shadow entries, writeback accounting)
 /// Locks:    page lock held; the xarray change is one step
 /// Errors:   reports "Bad page cache" for a mapped page, warns about a dirty one
-fn __delete_from_page_cache(k: &Kernel, mapping: InodeId, page: PageId) {
+pub(crate) fn __delete_from_page_cache(k: &Kernel, mapping: InodeId, page: PageId) {
     if page_mapped(k, page) {
         k.report(Symptom::BadPageCache, || {
             format!("Bad page cache: pfn {} leaves {mapping} while {} PTEs map it", page.pfn, page_mapcount(k, page))
