@@ -135,10 +135,7 @@ impl<I: ArenaId, T> Arena<I, T> {
 
     /// Live objects in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (I, &T)> + '_ {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(|(i, s)| s.value.as_ref().map(|v| (I::from_parts(i as u16, s.generation), v)))
+        self.slots.iter().enumerate().filter_map(|(i, s)| s.value.as_ref().map(|v| (I::from_parts(i as u16, s.generation), v)))
     }
 
     /// How many objects are live.

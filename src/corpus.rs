@@ -38,10 +38,7 @@ pub fn read(path: &Path) -> Result<Vec<Scenario>, String> {
     let mut files = Vec::new();
     collect(path, &mut files)?;
     files.sort_by_key(|p| (rank(&p.to_string_lossy()), p.clone()));
-    files
-        .into_iter()
-        .map(|file| parse::file(&file).map_err(|e| e.to_string()))
-        .collect()
+    files.into_iter().map(|file| parse::file(&file).map_err(|e| e.to_string())).collect()
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
@@ -64,7 +61,8 @@ pub fn check_names(scenario: &Scenario) -> Result<(), String> {
     let known: Vec<&str> = rules::all().iter().map(|r| r.name).collect();
     for word in scenario.rule_words() {
         if !known.contains(&word.text.as_str()) {
-            let hint = did_you_mean(&word.text, known.iter().copied()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let hint =
+                did_you_mean(&word.text, known.iter().copied()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             return Err(format!("{}:{}:{}: error: unknown rule `{}`{hint}", scenario.path, word.line, word.column, word.text));
         }
     }

@@ -132,9 +132,7 @@ async fn system_call(k: &Kernel, op: &Op) -> Outcome {
             Ok(pages) => Outcome::ok(0).with(Out::Mincore(pages)),
             Err(e) => Outcome::err(e),
         },
-        Op::Userfaultfd { nonblock, user_mode_only } => {
-            install(k, uffd::ctx::sys_userfaultfd(k, nonblock, user_mode_only)).await
-        }
+        Op::Userfaultfd { nonblock, user_mode_only } => install(k, uffd::ctx::sys_userfaultfd(k, nonblock, user_mode_only)).await,
         Op::Fork => mm::fork::sys_fork(k).await.map(|task| task.number()).into(),
         Op::Exit => {
             mm::exit::sys_exit_group(k).await;
@@ -245,9 +243,7 @@ async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome 
             let (blocks, bfree) = shmem::file::shmem_statfs(k, inode);
             Outcome::ok(0).with(Out::Statfs { blocks, bfree })
         }
-        Op::Reclaim { offset, .. } => {
-            Outcome::ok(mm::vmscan::reclaim_one(k, inode, offset >> PAGE_SHIFT).await as i64)
-        }
+        Op::Reclaim { offset, .. } => Outcome::ok(mm::vmscan::reclaim_one(k, inode, offset >> PAGE_SHIFT).await as i64),
         Op::UffdRead { .. } | Op::Poll { .. } => Outcome::err(EINVAL),
         _ => Outcome::err(ENOTTY),
     }
@@ -278,14 +274,10 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcom
         Op::UffdRegister { start, len, mode, .. } => uffd::ctx::userfaultfd_register(k, ctx, start, len, mode).await,
         Op::UffdUnregister { start, len, .. } => uffd::ctx::userfaultfd_unregister(k, ctx, start, len).await,
         Op::UffdWake { start, len, .. } => uffd::ctx::userfaultfd_wake(k, ctx, start, len).await,
-        Op::UffdCopy { dst, src, len, mode, .. } => {
-            uffd::ctx::userfaultfd_copy(k, ctx, dst, user_addr(src), len, mode).await
-        }
+        Op::UffdCopy { dst, src, len, mode, .. } => uffd::ctx::userfaultfd_copy(k, ctx, dst, user_addr(src), len, mode).await,
         Op::UffdZeropage { start, len, mode, .. } => uffd::ctx::userfaultfd_zeropage(k, ctx, start, len, mode).await,
         Op::UffdContinue { start, len, mode, .. } => uffd::ctx::userfaultfd_continue(k, ctx, start, len, mode).await,
-        Op::UffdWriteprotect { start, len, mode, .. } => {
-            uffd::ctx::userfaultfd_writeprotect(k, ctx, start, len, mode).await
-        }
+        Op::UffdWriteprotect { start, len, mode, .. } => uffd::ctx::userfaultfd_writeprotect(k, ctx, start, len, mode).await,
         Op::UffdRead { .. } => match uffd::ctx::userfaultfd_ctx_read(k, ctx, nonblock).await {
             Ok(msg) => Outcome::ok(32).with(Out::Msg(msg)),
             Err(ERESTARTSYS) => Outcome::err(EINTR),

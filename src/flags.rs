@@ -162,8 +162,7 @@ kflags! {
 }
 
 /// The results that end a fault with an error.
-pub const VM_FAULT_ERROR: VmFault =
-    VM_FAULT_OOM.union(VM_FAULT_SIGBUS).union(VM_FAULT_SIGSEGV).union(VM_FAULT_HWPOISON);
+pub const VM_FAULT_ERROR: VmFault = VM_FAULT_OOM.union(VM_FAULT_SIGBUS).union(VM_FAULT_SIGSEGV).union(VM_FAULT_HWPOISON);
 
 kflags! {
     /// `UFFD_FEATURE_*`, as asked for in UFFDIO_API.

@@ -230,7 +230,9 @@ impl Hash for PteVal {
     fn hash<H: Hasher>(&self, h: &mut H) {
         h.write_u64(match *self {
             PteVal::None => 0,
-            PteVal::Present { page, flags } => 1 | (flags.bits() as u64) << 8 | (page.pfn as u64) << 16 | (page.generation as u64) << 32,
+            PteVal::Present { page, flags } => {
+                1 | (flags.bits() as u64) << 8 | (page.pfn as u64) << 16 | (page.generation as u64) << 32
+            }
             PteVal::Swap { entry, flags } => 2 | (flags.bits() as u64) << 8 | (entry.0 as u64) << 16,
         });
     }

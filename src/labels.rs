@@ -36,9 +36,7 @@ macro_rules! ladder {
 macro_rules! VM_BUG_ON {
     ($k:expr, $cond:expr) => {
         if $cond {
-            $k.report($crate::event::Symptom::VmBugOn, || {
-                format!("VM_BUG_ON({}) at {}:{}", stringify!($cond), file!(), line!())
-            });
+            $k.report($crate::event::Symptom::VmBugOn, || format!("VM_BUG_ON({}) at {}:{}", stringify!($cond), file!(), line!()));
         }
     };
 }
@@ -48,9 +46,7 @@ macro_rules! VM_BUG_ON {
 macro_rules! BUG_ON {
     ($k:expr, $cond:expr) => {
         if $cond {
-            $k.report($crate::event::Symptom::BugOn, || {
-                format!("BUG_ON({}) at {}:{}", stringify!($cond), file!(), line!())
-            });
+            $k.report($crate::event::Symptom::BugOn, || format!("BUG_ON({}) at {}:{}", stringify!($cond), file!(), line!()));
             $crate::point::die($k).await;
         }
     };

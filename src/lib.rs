@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! An executable model of Linux userfaultfd on shmem.
-#![allow(unused)] // skeleton
 #![allow(clippy::too_many_arguments)] // mirrored functions have the kernel's parameters
 
 pub mod arena;

@@ -257,7 +257,9 @@ impl Machine {
         let s = self.k.s();
         let mut holders: Vec<TaskId> = s.held.iter().filter(|h| h.lock == lock).map(|h| h.task).collect();
         if mode == LockMode::Read {
-            holders.extend(s.waiting.iter().filter(|w| w.lock == lock && w.mode == LockMode::Write && w.task != task).map(|w| w.task));
+            holders.extend(
+                s.waiting.iter().filter(|w| w.lock == lock && w.mode == LockMode::Write && w.task != task).map(|w| w.task),
+            );
         }
         Some((lock, holders))
     }

@@ -188,9 +188,11 @@ fn revisions(patch: Option<&str>) -> Result<Vec<Revision>, String> {
         }
     }
     let mut seen = Vec::new();
-    revisions.retain(|r| !seen.contains(r) && {
-        seen.push(*r);
-        true
+    revisions.retain(|r| {
+        !seen.contains(r) && {
+            seen.push(*r);
+            true
+        }
     });
     if revisions.is_empty() {
         return Err("error: --patch names no revision; `faultline list revisions` shows them".to_string());

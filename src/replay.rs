@@ -170,8 +170,7 @@ impl Verdicts {
                 if lines.is_empty() { Judgement::AsClaimed } else { Judgement::HoldsButUnlike(lines) }
             }
             Verdict::Breaks(words) => {
-                let missing: Vec<String> =
-                    words.iter().map(|w| w.text.clone()).filter(|w| !seen.contains(&w.as_str())).collect();
+                let missing: Vec<String> = words.iter().map(|w| w.text.clone()).filter(|w| !seen.contains(&w.as_str())).collect();
                 let extra: Vec<&'static str> = seen.into_iter().filter(|s| !words.iter().any(|w| w.text == *s)).collect();
                 if missing.is_empty() && extra.is_empty() {
                     Judgement::AsClaimed
@@ -307,13 +306,7 @@ impl Player<'_> {
         if let Some(why) = refused {
             let answer = Answer::NotStarted(why);
             self.compare(call.line, &call.expect, &answer);
-            self.replay.rows.push(Row {
-                line: call.line,
-                thread: call.thread,
-                op: call.op.clone(),
-                resumed: false,
-                answer,
-            });
+            self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
             return false;
         }
         self.open[call.thread] = Some((call.line, call.expect.clone(), call.op.clone()));

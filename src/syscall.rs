@@ -100,179 +100,312 @@ pub const WP_MODE_DONTWAKE: u64 = 2;
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Op {
     /// `memfd_create("", flags)`.
-    MemfdCreate { /// MFD_ALLOW_SEALING.
-        sealing: bool },
+    MemfdCreate {
+        /// MFD_ALLOW_SEALING.
+        sealing: bool,
+    },
     /// `mount("tmpfs", "/mnt", "tmpfs", 0, "size=...")`.
-    Mount { /// Bytes; 0 is unlimited.
-        size: u64 },
+    Mount {
+        /// Bytes; 0 is unlimited.
+        size: u64,
+    },
     /// `open(path, flags)`.
-    Open { /// What.
-        path: Path, /// O_RDONLY or O_WRONLY or O_RDWR: may it be read?
-        read: bool, /// May it be written?
-        write: bool, /// O_CREAT.
-        creat: bool },
+    Open {
+        /// What.
+        path: Path,
+        /// O_RDONLY or O_WRONLY or O_RDWR: may it be read?
+        read: bool,
+        /// May it be written?
+        write: bool,
+        /// O_CREAT.
+        creat: bool,
+    },
     /// `unlink("/mnt/x")`.
-    Unlink { /// The name's letter.
-        name: u8 },
+    Unlink {
+        /// The name's letter.
+        name: u8,
+    },
     /// `close(fd)`.
-    Close { /// Which.
-        fd: Fd },
+    Close {
+        /// Which.
+        fd: Fd,
+    },
     /// `ftruncate(fd, length)`.
-    Ftruncate { /// Which.
-        fd: Fd, /// New size in bytes.
-        length: u64 },
+    Ftruncate {
+        /// Which.
+        fd: Fd,
+        /// New size in bytes.
+        length: u64,
+    },
     /// `fallocate(fd, mode, offset, len)`.
-    Fallocate { /// Which.
-        fd: Fd, /// What to do.
-        mode: FallocMode, /// First byte.
-        offset: u64, /// Bytes.
-        len: u64 },
+    Fallocate {
+        /// Which.
+        fd: Fd,
+        /// What to do.
+        mode: FallocMode,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// `pread64(fd, buf, count, offset)`; on /proc/self/mem the offset is an address.
-    Pread { /// Which.
-        fd: Fd, /// Where to.
-        buf: UserBuf, /// Bytes.
-        count: u64, /// From.
-        offset: u64 },
+    Pread {
+        /// Which.
+        fd: Fd,
+        /// Where to.
+        buf: UserBuf,
+        /// Bytes.
+        count: u64,
+        /// From.
+        offset: u64,
+    },
     /// `pwrite64(fd, buf, count, offset)`; on /proc/self/mem the offset is an address, and the write is forced.
-    Pwrite { /// Which.
-        fd: Fd, /// Where from.
-        buf: UserBuf, /// Bytes.
-        count: u64, /// To.
-        offset: u64 },
+    Pwrite {
+        /// Which.
+        fd: Fd,
+        /// Where from.
+        buf: UserBuf,
+        /// Bytes.
+        count: u64,
+        /// To.
+        offset: u64,
+    },
     /// `lseek(fd, offset, SEEK_DATA)` or `SEEK_HOLE`.
-    Lseek { /// Which.
-        fd: Fd, /// From.
-        offset: u64, /// SEEK_DATA, else SEEK_HOLE.
-        data: bool },
+    Lseek {
+        /// Which.
+        fd: Fd,
+        /// From.
+        offset: u64,
+        /// SEEK_DATA, else SEEK_HOLE.
+        data: bool,
+    },
     /// `fcntl(fd, F_ADD_SEALS, seals)`.
-    AddSeals { /// Which.
-        fd: Fd, /// Which seals.
-        seals: Seals },
+    AddSeals {
+        /// Which.
+        fd: Fd,
+        /// Which seals.
+        seals: Seals,
+    },
     /// `fstat(fd)`: size and blocks.
-    Fstat { /// Which.
-        fd: Fd },
+    Fstat {
+        /// Which.
+        fd: Fd,
+    },
     /// `fstatfs(fd)`: free blocks of the mount.
-    Fstatfs { /// Which.
-        fd: Fd },
+    Fstatfs {
+        /// Which.
+        fd: Fd,
+    },
     /// `mmap(addr, len, prot, flags, fd, offset)`; always MAP_FIXED or MAP_FIXED_NOREPLACE.
-    Mmap { /// Where.
-        addr: u64, /// Bytes.
-        len: u64, /// Protection.
-        prot: Prot, /// Flags.
-        flags: MapFlags, /// The file, None for -1.
-        fd: Option<Fd>, /// Offset in bytes.
-        offset: u64 },
+    Mmap {
+        /// Where.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+        /// Protection.
+        prot: Prot,
+        /// Flags.
+        flags: MapFlags,
+        /// The file, None for -1.
+        fd: Option<Fd>,
+        /// Offset in bytes.
+        offset: u64,
+    },
     /// `munmap(addr, len)`.
-    Munmap { /// Where.
-        addr: u64, /// Bytes.
-        len: u64 },
+    Munmap {
+        /// Where.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// `mprotect(addr, len, prot)`.
-    Mprotect { /// Where.
-        addr: u64, /// Bytes.
-        len: u64, /// New protection.
-        prot: Prot },
+    Mprotect {
+        /// Where.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+        /// New protection.
+        prot: Prot,
+    },
     /// `mremap(old, old_len, new_len, MREMAP_MAYMOVE|MREMAP_FIXED[|MREMAP_DONTUNMAP], new)`; without a new address it resizes in place.
-    Mremap { /// From.
-        old: u64, /// Bytes.
-        old_len: u64, /// Bytes.
-        new_len: u64, /// To; None leaves it where it is.
-        new: Option<u64>, /// MREMAP_DONTUNMAP.
-        dontunmap: bool },
+    Mremap {
+        /// From.
+        old: u64,
+        /// Bytes.
+        old_len: u64,
+        /// Bytes.
+        new_len: u64,
+        /// To; None leaves it where it is.
+        new: Option<u64>,
+        /// MREMAP_DONTUNMAP.
+        dontunmap: bool,
+    },
     /// `madvise(addr, len, advice)`.
-    Madvise { /// Where.
-        addr: u64, /// Bytes.
-        len: u64, /// What.
-        advice: Advice },
+    Madvise {
+        /// Where.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+        /// What.
+        advice: Advice,
+    },
     /// `mlock(addr, len)`.
-    Mlock { /// Where.
-        addr: u64, /// Bytes.
-        len: u64 },
+    Mlock {
+        /// Where.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// `munlock(addr, len)`.
-    Munlock { /// Where.
-        addr: u64, /// Bytes.
-        len: u64 },
+    Munlock {
+        /// Where.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// `mincore(addr, len)`.
-    Mincore { /// Where.
-        addr: u64, /// Bytes.
-        len: u64 },
+    Mincore {
+        /// Where.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// A load of one byte.
-    Load { /// From.
-        addr: u64 },
+    Load {
+        /// From.
+        addr: u64,
+    },
     /// A store of one byte.
-    Store { /// To.
-        addr: u64, /// The byte.
-        value: u8 },
+    Store {
+        /// To.
+        addr: u64,
+        /// The byte.
+        value: u8,
+    },
     /// `userfaultfd(flags)`.
-    Userfaultfd { /// O_NONBLOCK.
-        nonblock: bool, /// UFFD_USER_MODE_ONLY.
-        user_mode_only: bool },
+    Userfaultfd {
+        /// O_NONBLOCK.
+        nonblock: bool,
+        /// UFFD_USER_MODE_ONLY.
+        user_mode_only: bool,
+    },
     /// `ioctl(fd, UFFDIO_API, ...)`.
-    UffdApi { /// The userfaultfd.
-        fd: Fd, /// 0xaa.
-        api: u64, /// Requested features, raw bits.
-        features: u64 },
+    UffdApi {
+        /// The userfaultfd.
+        fd: Fd,
+        /// 0xaa.
+        api: u64,
+        /// Requested features, raw bits.
+        features: u64,
+    },
     /// `ioctl(fd, UFFDIO_REGISTER, ...)`.
-    UffdRegister { /// The userfaultfd.
-        fd: Fd, /// Range.
-        start: u64, /// Bytes.
-        len: u64, /// Mode bits, raw.
-        mode: u64 },
+    UffdRegister {
+        /// The userfaultfd.
+        fd: Fd,
+        /// Range.
+        start: u64,
+        /// Bytes.
+        len: u64,
+        /// Mode bits, raw.
+        mode: u64,
+    },
     /// `ioctl(fd, UFFDIO_UNREGISTER, ...)`.
-    UffdUnregister { /// The userfaultfd.
-        fd: Fd, /// Range.
-        start: u64, /// Bytes.
-        len: u64 },
+    UffdUnregister {
+        /// The userfaultfd.
+        fd: Fd,
+        /// Range.
+        start: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// `ioctl(fd, UFFDIO_WAKE, ...)`.
-    UffdWake { /// The userfaultfd.
-        fd: Fd, /// Range.
-        start: u64, /// Bytes.
-        len: u64 },
+    UffdWake {
+        /// The userfaultfd.
+        fd: Fd,
+        /// Range.
+        start: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// `ioctl(fd, UFFDIO_COPY, ...)`.
-    UffdCopy { /// The userfaultfd.
-        fd: Fd, /// To.
-        dst: u64, /// From.
-        src: UserBuf, /// Bytes.
-        len: u64, /// Mode bits, raw.
-        mode: u64 },
+    UffdCopy {
+        /// The userfaultfd.
+        fd: Fd,
+        /// To.
+        dst: u64,
+        /// From.
+        src: UserBuf,
+        /// Bytes.
+        len: u64,
+        /// Mode bits, raw.
+        mode: u64,
+    },
     /// `ioctl(fd, UFFDIO_ZEROPAGE, ...)`.
-    UffdZeropage { /// The userfaultfd.
-        fd: Fd, /// Range.
-        start: u64, /// Bytes.
-        len: u64, /// Mode bits, raw.
-        mode: u64 },
+    UffdZeropage {
+        /// The userfaultfd.
+        fd: Fd,
+        /// Range.
+        start: u64,
+        /// Bytes.
+        len: u64,
+        /// Mode bits, raw.
+        mode: u64,
+    },
     /// `ioctl(fd, UFFDIO_CONTINUE, ...)`.
-    UffdContinue { /// The userfaultfd.
-        fd: Fd, /// Range.
-        start: u64, /// Bytes.
-        len: u64, /// Mode bits, raw.
-        mode: u64 },
+    UffdContinue {
+        /// The userfaultfd.
+        fd: Fd,
+        /// Range.
+        start: u64,
+        /// Bytes.
+        len: u64,
+        /// Mode bits, raw.
+        mode: u64,
+    },
     /// `ioctl(fd, UFFDIO_WRITEPROTECT, ...)`.
-    UffdWriteprotect { /// The userfaultfd.
-        fd: Fd, /// Range.
-        start: u64, /// Bytes.
-        len: u64, /// Mode bits, raw.
-        mode: u64 },
+    UffdWriteprotect {
+        /// The userfaultfd.
+        fd: Fd,
+        /// Range.
+        start: u64,
+        /// Bytes.
+        len: u64,
+        /// Mode bits, raw.
+        mode: u64,
+    },
     /// `read(fd)` of one message from a userfaultfd.
-    UffdRead { /// The userfaultfd.
-        fd: Fd },
+    UffdRead {
+        /// The userfaultfd.
+        fd: Fd,
+    },
     /// `poll` of a userfaultfd.
-    Poll { /// The userfaultfd.
-        fd: Fd },
+    Poll {
+        /// The userfaultfd.
+        fd: Fd,
+    },
     /// `fork()`. The child's first thread is a new task that runs the operations with its name.
     Fork,
     /// `exit_group(0)`.
     Exit,
     /// A signal for a task (by its number in the machine): fatal (SIGKILL) or handled.
-    Kill { /// Which task, in order of creation.
-        task: u8, /// SIGKILL.
-        fatal: bool },
+    Kill {
+        /// Which task, in order of creation.
+        task: u8,
+        /// SIGKILL.
+        fatal: bool,
+    },
     /// Reclaim looks at the page that a file holds at this offset, as kswapd would under pressure (references not honoured).
-    Reclaim { /// Which.
-        fd: Fd, /// In bytes.
-        offset: u64 },
+    Reclaim {
+        /// Which.
+        fd: Fd,
+        /// In bytes.
+        offset: u64,
+    },
     /// `swapon` a device of so many slots.
-    Swapon { /// Pages.
-        slots: u16 },
+    Swapon {
+        /// Pages.
+        slots: u16,
+    },
     /// `swapoff` it.
     Swapoff,
 }
@@ -293,26 +426,42 @@ pub enum Signal {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Msg {
     /// UFFD_EVENT_PAGEFAULT.
-    Pagefault { /// Page-aligned.
-        address: u64, /// How and why.
-        flags: UffdPagefaultFlags, /// With UFFD_FEATURE_THREAD_ID.
-        ptid: Option<u8> },
+    Pagefault {
+        /// Page-aligned.
+        address: u64,
+        /// How and why.
+        flags: UffdPagefaultFlags,
+        /// With UFFD_FEATURE_THREAD_ID.
+        ptid: Option<u8>,
+    },
     /// UFFD_EVENT_FORK.
-    Fork { /// The new descriptor.
-        ufd: Fd },
+    Fork {
+        /// The new descriptor.
+        ufd: Fd,
+    },
     /// UFFD_EVENT_REMAP.
-    Remap { /// From.
-        from: u64, /// To.
-        to: u64, /// Bytes.
-        len: u64 },
+    Remap {
+        /// From.
+        from: u64,
+        /// To.
+        to: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// UFFD_EVENT_REMOVE.
-    Remove { /// First byte.
-        start: u64, /// First byte past it.
-        end: u64 },
+    Remove {
+        /// First byte.
+        start: u64,
+        /// First byte past it.
+        end: u64,
+    },
     /// UFFD_EVENT_UNMAP.
-    Unmap { /// First byte.
-        start: u64, /// First byte past it.
-        end: u64 },
+    Unmap {
+        /// First byte.
+        start: u64,
+        /// First byte past it.
+        end: u64,
+    },
 }
 
 /// What an operation gave besides its return value.
@@ -326,9 +475,12 @@ pub enum Out {
     /// Of UFFDIO_REGISTER: the ioctls that work on the range, as a bit mask.
     Ioctls(u64),
     /// Of UFFDIO_API: features and ioctls.
-    Api { /// Supported features.
-        features: u64, /// Ioctls.
-        ioctls: u64 },
+    Api {
+        /// Supported features.
+        features: u64,
+        /// Ioctls.
+        ioctls: u64,
+    },
     /// The byte a load got. None: a byte of the page that the model does not watch.
     Byte(Option<Cell>),
     /// The first page of what read(2) copied into the program's own memory; None past the end of what was read.
@@ -336,23 +488,35 @@ pub enum Out {
     /// A message.
     Msg(Msg),
     /// poll: POLLIN, POLLERR.
-    Poll { /// Something to read.
-        pollin: bool, /// Not usable yet.
-        pollerr: bool },
+    Poll {
+        /// Something to read.
+        pollin: bool,
+        /// Not usable yet.
+        pollerr: bool,
+    },
     /// fstat.
-    Stat { /// In bytes.
-        size: u64, /// In units of 512 bytes.
-        blocks: i64 },
+    Stat {
+        /// In bytes.
+        size: u64,
+        /// In units of 512 bytes.
+        blocks: i64,
+    },
     /// fstatfs: in pages.
-    Statfs { /// All.
-        blocks: i64, /// Free.
-        bfree: i64 },
+    Statfs {
+        /// All.
+        blocks: i64,
+        /// Free.
+        bfree: i64,
+    },
     /// mincore: one entry a page.
     Mincore(Vec<bool>),
     /// The access raised a signal.
-    Signal { /// Which.
-        sig: Signal, /// At this address.
-        addr: u64 },
+    Signal {
+        /// Which.
+        sig: Signal,
+        /// At this address.
+        addr: u64,
+    },
 }
 
 /// How an operation ended.

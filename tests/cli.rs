@@ -55,7 +55,10 @@ fn a_claim_that_does_not_fit_is_told_and_ends_with_status_1() {
 
 #[test]
 fn an_unknown_rule_in_a_claim_is_an_error_with_its_place() {
-    let path = file("wrong-rule.scn", "question: Who checks rule names?\n\nmemfd_create(\"\", 0) = 3\n\nclaims:\n  base breaks no-data-lots\n");
+    let path = file(
+        "wrong-rule.scn",
+        "question: Who checks rule names?\n\nmemfd_create(\"\", 0) = 3\n\nclaims:\n  base breaks no-data-lots\n",
+    );
     let out = faultline(&["replay", &path]);
     assert_eq!(out.status.code(), Some(2));
     let text = String::from_utf8(out.stderr).unwrap();

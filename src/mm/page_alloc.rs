@@ -2,7 +2,7 @@
 //! The page allocator: lowest free frame first, so that a freed frame is reused soon and a stale use is seen.
 
 use crate::flags::*;
-use crate::kernel::{Cell, Kernel, Page, PageId, PageMapping, CELLS};
+use crate::kernel::{CELLS, Cell, Kernel, Page, PageId, PageMapping};
 use crate::mm::page::bad_page;
 use crate::point::{Touch, point};
 

@@ -297,8 +297,12 @@ pub fn free_pgd_range(k: &Kernel, mm: MmId, floor: u64, ceiling: u64) {
     fn walk(k: &Kernel, mm: MmId, table: TableId, base: u64, floor: u64, end: u64) {
         let level = k.table(table).level;
         let span = 1u64 << (12 + 9 * (level as u64 - 1));
-        let children: Vec<(u32, TableId)> =
-            k.table(table).entries.iter().filter_map(|(i, e)| if let PtEntry::Table(t) = e { Some((i, t)) } else { None }).collect();
+        let children: Vec<(u32, TableId)> = k
+            .table(table)
+            .entries
+            .iter()
+            .filter_map(|(i, e)| if let PtEntry::Table(t) = e { Some((i, t)) } else { None })
+            .collect();
         for (idx, childt) in children {
             let start = base + idx as u64 * span;
             let stop = start + span;

@@ -9,7 +9,6 @@
 use crate::VM_BUG_ON;
 use crate::errno::*;
 use crate::event::Symptom;
-use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::exit::{mmget_not_zero, mmput};
 use crate::mm::filemap::wait_on_page_writeback;

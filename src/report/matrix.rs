@@ -112,7 +112,8 @@ impl<'s> Review<'s> {
     fn render_legend(&self, out: &mut String) {
         let letters = self.letters();
         let _ = writeln!(out, "\n✓ every rule holds and every answer is the promised one   ~ rules hold, an answer differs");
-        let _ = writeln!(out, "A letter is the first rule found broken, + that others follow. `faultline explain RULE` says more.\n");
+        let _ =
+            writeln!(out, "A letter is the first rule found broken, + that others follow. `faultline explain RULE` says more.\n");
         for (rule, letter) in letters {
             let promise = crate::rules::by_name(rule).map_or("", |r| r.promise);
             let _ = writeln!(out, "  {letter} {rule:34} {promise}");

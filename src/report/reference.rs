@@ -89,11 +89,8 @@ pub fn explain_rule(rule: &Rule, all: &[Scenario]) -> String {
     }
     let mut any = false;
     for s in all {
-        let by: Vec<&str> = Revision::ALL
-            .iter()
-            .filter(|&&r| Verdicts::of(s, r, false).rules().contains(&rule.name))
-            .map(|r| r.name())
-            .collect();
+        let by: Vec<&str> =
+            Revision::ALL.iter().filter(|&&r| Verdicts::of(s, r, false).rules().contains(&rule.name)).map(|r| r.name()).collect();
         if !by.is_empty() {
             any = true;
             let _ = writeln!(out, "  Broken by {} in {}", by.join(" "), s.path);

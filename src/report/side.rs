@@ -49,7 +49,8 @@ pub fn render(scenario: &Scenario, verdicts: &[Verdicts]) -> String {
         }
         if run.chosen.iter().any(|c| c.1 > 1) {
             let bad = v.runs.iter().filter(|r| !r.broken.is_empty()).count();
-            let _ = writeln!(out, "{name:8} depends on an uninitialised variable: {bad} of {} outcomes break a rule", v.runs.len());
+            let _ =
+                writeln!(out, "{name:8} depends on an uninitialised variable: {bad} of {} outcomes break a rule", v.runs.len());
         }
         for u in &run.unlike {
             if !run.broken.is_empty() {

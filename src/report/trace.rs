@@ -16,9 +16,8 @@ pub fn render(run: &Replay) -> String {
     let mut out = String::new();
     let mut depth: Vec<usize> = vec![0; run.task_names.len().max(1)];
     let two = is_interleaved(&run.trace);
-    let name = |task: TaskId| {
-        run.task_names.get(task.number() as usize).cloned().unwrap_or_else(|| format!("task {}", task.number()))
-    };
+    let name =
+        |task: TaskId| run.task_names.get(task.number() as usize).cloned().unwrap_or_else(|| format!("task {}", task.number()));
     if two {
         let mut seen: Vec<TaskId> = Vec::new();
         for r in &run.trace {
@@ -146,10 +145,17 @@ fn lock_name(lock: LockId, mode: LockMode) -> String {
 pub fn pte(pte: PteVal) -> String {
     let letters = |flags: crate::flags::PteFlags| {
         use crate::flags::*;
-        [(_PAGE_RW, 'w'), (_PAGE_DIRTY, 'd'), (_PAGE_ACCESSED, 'y'), (_PAGE_SOFT_DIRTY, 's'), (_PAGE_UFFD_WP, 'u'), (_PAGE_PROTNONE, 'n')]
-            .iter()
-            .map(|&(f, c)| if flags.contains(f) { c } else { '-' })
-            .collect::<String>()
+        [
+            (_PAGE_RW, 'w'),
+            (_PAGE_DIRTY, 'd'),
+            (_PAGE_ACCESSED, 'y'),
+            (_PAGE_SOFT_DIRTY, 's'),
+            (_PAGE_UFFD_WP, 'u'),
+            (_PAGE_PROTNONE, 'n'),
+        ]
+        .iter()
+        .map(|&(f, c)| if flags.contains(f) { c } else { '-' })
+        .collect::<String>()
     };
     match pte {
         PteVal::None => "none".to_string(),

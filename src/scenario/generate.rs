@@ -251,10 +251,13 @@ impl Program {
                 threads.push(if threads.len() == 2 { "child".to_owned() } else { format!("child{}", threads.len() - 1) });
                 threads.len() - 1
             });
-            let call = |thread: u8, op: &Op, child| Call { line: 0, thread: thread.into(), op: op.clone(), child, expect: Expect::Any };
+            let call =
+                |thread: u8, op: &Op, child| Call { line: 0, thread: thread.into(), op: op.clone(), child, expect: Expect::Any };
             at += 1;
             match all.get(at) {
-                Some((other, next)) if at > begun && !self.schedule.is_empty() && other != thread && can_race(op) && can_race(next) => {
+                Some((other, next))
+                    if at > begun && !self.schedule.is_empty() && other != thread && can_race(op) && can_race(next) =>
+                {
                     at += 1;
                     let mut items = vec![RaceItem::Start(call(*thread, op, None)), RaceItem::Start(call(*other, next, None))];
                     for byte in schedule.by_ref().take(6) {

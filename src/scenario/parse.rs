@@ -554,9 +554,8 @@ fn setting(machine: &mut MachineSpec, word: &str, span: Span) -> Result<(), Bad>
 fn until(text: &str, number: usize, words: &[(&str, Span)]) -> Result<Stop, Bad> {
     let Span { at, len } = words[0].1;
     let Some(&(word, span)) = words.get(1) else {
-        return Err(
-            Bad::new(Span { at: at + len, len: 1 }, "until when?").note("`end`, `blocked`, `step N`, or a kernel function".to_owned())
-        );
+        return Err(Bad::new(Span { at: at + len, len: 1 }, "until when?")
+            .note("`end`, `blocked`, `step N`, or a kernel function".to_owned()));
     };
     let extra = |n: usize| match words.get(n) {
         Some(&(more, span)) => Err(Bad::new(span, format!("`{more}` is too much here"))),
@@ -567,7 +566,9 @@ fn until(text: &str, number: usize, words: &[(&str, Span)]) -> Result<Stop, Bad>
         "blocked" => return extra(2).map(|()| Stop::Blocked),
         "step" => {
             let Some(&(count, span)) = words.get(2) else {
-                return Err(Bad::new(Span { at: span.at + span.len, len: 1 }, "until which step?").note("`until step 3`".to_owned()));
+                return Err(
+                    Bad::new(Span { at: span.at + span.len, len: 1 }, "until which step?").note("`until step 3`".to_owned())
+                );
             };
             return match count.parse() {
                 Ok(n) if n > 0 => extra(3).map(|()| Stop::Steps(n)),

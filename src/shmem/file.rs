@@ -16,7 +16,6 @@ use crate::shmem::inode::{
 };
 use crate::shmem::truncate::zero_user_segment;
 
-
 // ---- files on the internal mount ----------------------------------------------------------------------------------------
 
 /// Make an unlinked file of a given size on the kernel-internal mount, open for reading and writing.

@@ -6,12 +6,12 @@
 use crate::errno::*;
 use crate::event::{Event, Symptom};
 use crate::flags::*;
-use crate::shmem::acct::{BLOCKS_PER_PAGE, alloced_add, blocks_add};
 use crate::kernel::*;
 use crate::mm::locking::{LockId, LockMode, acquire, holds, info_lock, info_unlock, release};
 use crate::mm::mmap::{vm_enough_memory, vm_unacct_memory};
 use crate::mm::zap::unmap_mapping_range;
 use crate::point::{Touch, point, schedule};
+use crate::shmem::acct::{BLOCKS_PER_PAGE, alloced_add, blocks_add};
 use crate::shmem::truncate::shmem_truncate_range;
 use crate::{BUG_ON, VM_BUG_ON, WARN_ON_ONCE};
 

@@ -7,6 +7,7 @@ use crate::kernel::*;
 use crate::mm::locking::{LockId, holds, info_lock, info_unlock};
 use crate::mm::page::*;
 use crate::mm::page_alloc::alloc_page;
+use crate::shmem::acct::{BLOCKS_PER_PAGE, alloced_add, blocks_add};
 use crate::shmem::cache::{shmem_add_to_page_cache, shmem_alloc_and_acct_page, shmem_delete_from_page_cache};
 use crate::shmem::file::{shmem_file_llseek, shmem_getattr, shmem_statfs};
 use crate::shmem::inode::*;
@@ -50,6 +51,7 @@ async fn add_page(k: &Kernel, inode: InodeId, index: u64) -> KResult<PageId> {
     }
     info_lock(k, inode).await;
     alloced_add(k, inode, 1);
+    blocks_add(k, inode, BLOCKS_PER_PAGE);
     shmem_recalc_inode(k, inode);
     info_unlock(k, inode);
     crate::mm::locking::unlock_page(k, page);

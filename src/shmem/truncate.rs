@@ -10,10 +10,10 @@ use crate::mm::page::*;
 use crate::mm::zap::unmap_mapping_page;
 use crate::patch::SGP_READ;
 use crate::point::{Touch, point};
+use crate::shmem::acct::swapped_add;
 use crate::shmem::cache::{shmem_free_swap, xas_find};
 pub use crate::shmem::fallocate::shmem_fallocate;
 use crate::shmem::fault::shmem_getpage;
-use crate::shmem::acct::swapped_add;
 use crate::shmem::inode::shmem_recalc_inode;
 use smallvec::SmallVec;
 
