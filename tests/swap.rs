@@ -129,3 +129,55 @@ fn a_slot_that_is_freed_twice_is_reported() {
     faultline::mm::swapfile::swap_free(&m.k, entry);
     assert_eq!(m.k.run.findings.borrow()[0].symptom, Symptom::BadSwapCount);
 }
+
+/// Three operations at once, under schedules drawn from a seed: nothing is lost, nobody waits for ever, no rule of locking is broken.
+#[test]
+fn faults_reclaim_and_swapoff_at_once() {
+    for seed in 1..400u64 {
+        let mut rng = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut draw = |n: usize| {
+            rng ^= rng << 13;
+            rng ^= rng >> 7;
+            rng ^= rng << 17;
+            (rng >> 33) as usize % n
+        };
+        let mut m = Machine::new(Revision::Merged, Config::default());
+        story(&mut m, false);
+        let (main, child) = (m.main_task(), m.task(1).unwrap());
+        let (second, third) = (m.spawn_thread(main), m.spawn_thread(child));
+        let all = [
+            Op::Store { addr: PRIVATE, value: 6 },
+            Op::Load { addr: SHARED },
+            pageout(PRIVATE, 3),
+            pageout(SHARED, 2),
+            Op::Reclaim { fd: 3, offset: 0 },
+            Op::Swapoff,
+            Op::Load { addr: PRIVATE + 0x2000 },
+            Op::Munmap { addr: SHARED, len: 4096 },
+        ];
+        m.k.run.preempt.set(true);
+        for task in [main, second, child, third] {
+            let op = &all[draw(all.len())];
+            m.start(task, op).unwrap();
+        }
+        for _ in 0..5000 {
+            let runnable = m.runnable();
+            if runnable.is_empty() {
+                break;
+            }
+            m.step(runnable[draw(runnable.len())]);
+        }
+        m.k.run.preempt.set(false);
+        m.settle();
+        let done = m.take_completed();
+        let what = format!("seed {seed}: {done:?}");
+        assert_eq!(done.len(), 4, "{what}: {:?}", m.k.run.findings.borrow());
+        for (task, values) in [(main, [5, 6]), (child, [4, 6])] {
+            let value = run(&mut m, task, Op::Load { addr: PRIVATE });
+            assert!(values.map(Some).contains(&value), "{what}: {value:?}");
+        }
+        assert_eq!(run(&mut m, child, Op::Load { addr: PRIVATE + 0x1000 }), Some(2), "{what}");
+        nothing_left(&mut m, &what);
+        assert!(m.k.run.findings.borrow().is_empty(), "{what}: {:?}", m.k.run.findings.borrow());
+    }
+}
