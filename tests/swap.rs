@@ -130,7 +130,7 @@ fn a_slot_that_is_freed_twice_is_reported() {
     assert_eq!(m.k.run.findings.borrow()[0].symptom, Symptom::BadSwapCount);
 }
 
-/// Three operations at once, under schedules drawn from a seed: nothing is lost, nobody waits for ever, no rule of locking is broken.
+/// Four operations at once, under schedules drawn from a seed: nothing is lost, nobody waits for ever, no lock is misused.
 #[test]
 fn faults_reclaim_and_swapoff_at_once() {
     for seed in 1..400u64 {

@@ -6,7 +6,6 @@
 use crate::VM_BUG_ON;
 use crate::errno::*;
 use crate::event::Symptom;
-use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::locking::{__SetPageLocked, trylock_page, unlock_page};
 use crate::mm::page::*;

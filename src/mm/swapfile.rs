@@ -9,7 +9,6 @@
 use crate::VM_BUG_ON;
 use crate::errno::*;
 use crate::event::Symptom;
-use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::exit::{mmget_not_zero, mmput};
 use crate::mm::filemap::wait_on_page_writeback;
@@ -286,7 +285,7 @@ pub fn reuse_swap_page(k: &Kernel, page: PageId) -> bool {
     count <= 1
 }
 
-/// Take a page out of the swap cache if no PTE and no page-cache slot names its slot: what is on the device is not needed any more.
+/// Take a page out of the swap cache if no PTE and no page-cache slot names its slot: what the device has is not needed any more.
 ///
 /// Kernel:   mm/swapfile.c:try_to_free_swap @ v5.14
 /// Fidelity: TRIMMED(suspend)
