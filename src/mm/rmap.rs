@@ -410,7 +410,7 @@ fn rmap_walk_end(k: &Kernel, walk: RmapWalk) {
     release(k, walk.lock, LockMode::Read);
 }
 
-/// How many VMAs have accessed the page since it was asked last (the young bits are cleared), and whether a VM_LOCKED one maps it.
+/// How many VMAs have accessed the page since this was last asked (young bits are cleared), and whether a VM_LOCKED one maps it.
 ///
 /// Kernel:   mm/rmap.c:page_referenced, page_referenced_one @ v5.14
 /// Fidelity: TRIMMED(memcg, idle tracking, VM_SEQ_READ)

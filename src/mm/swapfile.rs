@@ -285,7 +285,7 @@ pub fn reuse_swap_page(k: &Kernel, page: PageId) -> bool {
     count <= 1
 }
 
-/// Take a page out of the swap cache if no PTE and no page-cache slot names its slot: what is on the device is not needed any more.
+/// Take a page out of the swap cache if no PTE and no page-cache slot names its slot: what the device has is not needed any more.
 ///
 /// Kernel:   mm/swapfile.c:try_to_free_swap @ v5.14
 /// Fidelity: TRIMMED(suspend)

@@ -86,8 +86,8 @@ async fn pageout(k: &Kernel, page: PageId, mapping: MappingOf) -> PageoutT {
 /// Take a page out of its cache, if it is clean and nobody else has a reference. The cache's reference is dropped.
 ///
 /// Kernel:   mm/vmscan.c:__remove_mapping @ v5.14
-/// Fidelity: TRIMMED(memcg, shadow entries, freepage; the count is compared and the page removed in one step instead of freezing the
-///           count at 0)
+/// Fidelity: TRIMMED(memcg, shadow entries, freepage; the count is compared and the page removed in one step, where the kernel
+///           freezes the count at 0)
 /// Locks:    page lock held
 /// Errors:   false
 async fn __remove_mapping(k: &Kernel, mapping: MappingOf, page: PageId) -> bool {
@@ -165,8 +165,8 @@ async fn page_check_references(k: &Kernel, page: PageId) -> PageReferences {
 /// Try to free isolated pages. Those that are left stay in `page_list`; returns how many are gone.
 ///
 /// Kernel:   mm/vmscan.c:shrink_page_list @ v5.14
-/// Fidelity: TRIMMED(memcg, huge pages, demotion, buffers, MADV_FREE pages, congestion and its statistics; a GFP_KERNEL caller who may
-///           unmap, write and swap; page_maybe_dma_pinned, as there are no long pins)
+/// Fidelity: TRIMMED(memcg, huge pages, demotion, buffers, MADV_FREE pages, congestion and its statistics; a GFP_KERNEL caller
+///           who may unmap, write and swap; page_maybe_dma_pinned, as there are no long pins)
 /// Locks:    none on entry; tries page locks, and drops them
 /// Errors:   none
 pub async fn shrink_page_list(k: &Kernel, page_list: &mut Vec<PageId>, ignore_references: bool) -> usize {
