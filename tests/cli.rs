@@ -105,7 +105,7 @@ fn json_is_json() {
 fn a_race_is_traced_in_two_columns() {
     let text = succeeds(&["replay", "copy-truncate", "--patch", "merged", "--trace"]);
     let left = text.lines().any(|l| l.trim_start().starts_with("shmem_add_to_page_cache("));
-    let right = text.lines().any(|l| l.starts_with(&" ".repeat(60)) && l.contains("shmem_setattr"));
+    let right = text.lines().any(|l| l.starts_with(&" ".repeat(64)) && l.contains("shmem_setattr"));
     assert!(left && right, "{text}");
 }
 
