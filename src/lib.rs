@@ -41,6 +41,7 @@
 //! reclaim inside allocations, more than one swap device, swap readahead, page_mkwrite, more than four bytes of a page
 //! ([`kernel::CELL_AT`]), more than one CPU's LRU batch. Time.
 
+#![allow(rustdoc::private_intra_doc_links)] // the documentation is built with private items: they are the kernel
 #![allow(clippy::too_many_arguments)] // mirrored functions have the kernel's parameters
 #![allow(clippy::question_mark)] // an exit that cannot be seen cannot be reviewed: no `?` in mirrored functions
 
