@@ -172,7 +172,7 @@ pub struct Page {
     /// Owner.
     pub mapping: PageMapping,
     /// Offset in the owner, in pages.
-    pub index: u32,
+    pub index: u64,
     /// The swap slot while in the swap cache.
     pub private: Option<SwpEntry>,
     /// Contents.
@@ -189,7 +189,8 @@ impl Hash for Page {
             PageMapping::Anon(a) => (2, (a.idx as u64) << 16 | a.generation as u64),
         };
         h.write_u64(self.flags.bits() as u64 | (self.refcount as u16 as u64) << 32 | (self.mapcount as u16 as u64) << 48);
-        h.write_u64(kind | id << 2 | (self.index as u64) << 34);
+        h.write_u64(kind | id << 2);
+        h.write_u64(self.index);
         h.write_u64(self.cells.iter().fold(0u64, |a, c| a << 16 | c.0 as u64));
         h.write_u64(self.generation as u64 | self.private.map_or(0, |e| 1 << 32 | (e.0 as u64) << 16));
     }

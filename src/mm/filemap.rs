@@ -48,11 +48,11 @@ pub(crate) fn __delete_from_page_cache(k: &Kernel, mapping: InodeId, page: PageI
     let old = {
         let mut inode = k.inode_mut(mapping);
         inode.nrpages -= 1;
-        inode.i_pages.set(index, None)
+        u32::try_from(index).ok().and_then(|key| inode.i_pages.set(key, None))
     };
     VM_BUG_ON!(k, old != Some(SlotVal::Page(page)));
     k.page_mut(page).mapping = PageMapping::None;
-    k.trace(|| Event::Cache { inode: mapping, index: index as u64, old, new: None });
+    k.trace(|| Event::Cache { inode: mapping, index, old, new: None });
 }
 
 /// Take a page out of the page cache and drop the cache's reference. PTEs, rss and block accounting are the caller's.
@@ -70,7 +70,7 @@ pub async fn delete_from_page_cache(k: &Kernel, page: PageId) {
         BUG_ON!(k, true);
         return;
     };
-    point(k, Touch::WriteSlot(mapping, p.index as u64)).await;
+    point(k, Touch::WriteSlot(mapping, p.index)).await;
     __delete_from_page_cache(k, mapping, page);
     put_page(k, page);
 }
@@ -169,7 +169,7 @@ pub async fn find_lock_entry(k: &Kernel, mapping: InodeId, index: u64) -> Option
             }
             continue;
         }
-        VM_BUG_ON!(k, k.page(page).index as u64 != index);
+        VM_BUG_ON!(k, k.page(page).index != index);
         return Some(SlotVal::Page(page));
     }
 }
@@ -332,7 +332,7 @@ mod tests {
         {
             let mut p = k.page_mut(page);
             p.mapping = PageMapping::Inode(mapping);
-            p.index = index;
+            p.index = index as u64;
         }
         k.inode_mut(mapping).i_pages.set(index, Some(SlotVal::Page(page)));
         k.inode_mut(mapping).nrpages = 1;
