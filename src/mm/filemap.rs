@@ -8,7 +8,7 @@ use crate::mm::locking::{lock_page, mmap_read_unlock, trylock_page, unlock_page}
 use crate::mm::memory::{VmFaultCtx, do_set_pte};
 use crate::mm::page::*;
 use crate::mm::pgtable::{PteRef, pmd_none, pte_alloc, pte_none, pte_offset_map_lock, pte_unmap_unlock, ptep_get};
-use crate::point::{Touch, die, point};
+use crate::point::{Touch, die, point, spin};
 use crate::shmem::inode::{file_inode, i_size_read};
 use crate::{BUG_ON, VM_BUG_ON, WARN_ON_ONCE};
 
@@ -78,8 +78,7 @@ pub async fn delete_from_page_cache(k: &Kernel, page: PageId) {
 /// Wait until the page is written out.
 ///
 /// Kernel:   mm/page-writeback.c:wait_on_page_writeback @ v5.14
-/// Fidelity: MODEL (writeback ends in the step that began it, so this only looks; should a writer be preempted in between, it
-///           looks again instead of sleeping on the bit)
+/// Fidelity: MODEL (the writer is never asleep, so this looks again when he has got further, instead of sleeping on the bit)
 /// Locks:    none needed; may sleep
 /// Errors:   none
 pub async fn wait_on_page_writeback(k: &Kernel, page: PageId) {
@@ -87,7 +86,7 @@ pub async fn wait_on_page_writeback(k: &Kernel, page: PageId) {
         if k.endless("wait_on_page_writeback") {
             die(k).await;
         }
-        point(k, Touch::WritePage(page)).await;
+        spin(k).await;
     }
 }
 
