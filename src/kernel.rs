@@ -690,7 +690,7 @@ impl Process {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct SwapSlot {
     /// swap_map count: PTEs that name the slot; [`SWAP_MAP_SHMEM`] for a page-cache slot.
-    pub count: u8,
+    pub count: u16,
     /// SWAP_HAS_CACHE.
     pub has_cache: bool,
     /// The page in the swap cache.
@@ -699,8 +699,8 @@ pub struct SwapSlot {
     pub disk: Option<Cells>,
 }
 
-/// `SWAP_MAP_SHMEM`: the slot belongs to a page-cache slot.
-pub const SWAP_MAP_SHMEM: u8 = 0xbf;
+/// `SWAP_MAP_SHMEM`: the slot belongs to a page-cache slot. (0xbf in the kernel, whose counts go on in continuation pages.)
+pub const SWAP_MAP_SHMEM: u16 = u16::MAX;
 
 /// What stays the same while a kernel runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
