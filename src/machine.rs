@@ -305,7 +305,8 @@ impl Machine {
         self.k.run.preempt.set(false);
         let groups: Vec<ProcId> = self.k.s().procs.iter().map(|(id, _)| id).collect();
         for group in groups {
-            if self.k.process(group).mm.is_none() {
+            // Gone, or a child whose fork failed when its parent was killed.
+            if self.k.s().procs.get(group).is_none_or(|p| p.mm.is_none()) {
                 continue;
             }
             let tasks: Vec<TaskId> = self.k.s().tasks.iter().filter(|(_, t)| t.group == group).map(|(id, _)| id).collect();
