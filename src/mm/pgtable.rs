@@ -11,7 +11,7 @@ use crate::point::{Touch, point};
 /// Entries in a table.
 pub const PTRS_PER_PTE: u64 = 512;
 /// Page tables that the machine has memory for.
-const MAX_TABLES: usize = 1024;
+const MAX_TABLES: usize = 256;
 /// Bytes that one PTE table maps.
 pub const PMD_SIZE: u64 = 1 << 21;
 

@@ -376,7 +376,7 @@ impl Spec {
                     cells.set(i, v, sure);
                 }
             }
-            page += PAGE_SIZE;
+            page = page.saturating_add(PAGE_SIZE);
         }
     }
 
@@ -394,7 +394,7 @@ impl Spec {
                     self.file_mut(inode, pos / PAGE_SIZE).set(i, v, sure);
                 }
             }
-            pos += PAGE_SIZE;
+            pos = pos.saturating_add(PAGE_SIZE);
         }
     }
 
