@@ -142,6 +142,8 @@ struct Group {
     bytes: [u64; 4],
     any: bool,
     zeroing: bool,
+    /// Mappings change.
+    remaps: bool,
 }
 
 impl Group {
@@ -253,6 +255,7 @@ impl Spec {
             Op::Madvise { advice: Advice::MADV_DONTNEED, .. } => self.group.any = true,
             Op::Mmap { .. } | Op::Munmap { .. } | Op::Mremap { .. } | Op::Fork | Op::Exit | Op::Kill { .. } => {
                 self.group.any = true;
+                self.group.remaps = true;
             }
             _ => {}
         }
@@ -353,6 +356,8 @@ impl Spec {
 
     /// Bytes `[from, to)` of an address space are stored to.
     fn store(&mut self, s: &State, mm: MmId, from: u64, to: u64, source: Source, sure: Sure) {
+        // Where mappings changed meanwhile, it may have gone to what was there before.
+        let sure = if matches!(sure, Sure::Overlapped(_)) && self.group.remaps { Sure::Perhaps } else { sure };
         let mut page = page_align_down(from);
         let last = to.min(page.saturating_add(MOST * PAGE_SIZE));
         while page < last {
@@ -750,7 +755,8 @@ impl Spec {
             let cells =
                 pte_cells(s, pte).unwrap_or_else(|| file.map_or(ZERO_CELLS, |(inode, index)| file_cells(s, inode, index)));
             let mut promised = p.cells;
-            if p.maybe && !certain {
+            // Dropped meanwhile, and perhaps copied anew.
+            if p.maybe {
                 promised.join(&self.beneath(file));
             }
             if admits(&promised, &cells) {
