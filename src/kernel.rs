@@ -172,7 +172,7 @@ pub struct Page {
     /// Owner.
     pub mapping: PageMapping,
     /// Offset in the owner, in pages.
-    pub index: u32,
+    pub index: u64,
     /// The swap slot while in the swap cache.
     pub private: Option<SwpEntry>,
     /// Contents.
@@ -189,7 +189,8 @@ impl Hash for Page {
             PageMapping::Anon(a) => (2, (a.idx as u64) << 16 | a.generation as u64),
         };
         h.write_u64(self.flags.bits() as u64 | (self.refcount as u16 as u64) << 32 | (self.mapcount as u16 as u64) << 48);
-        h.write_u64(kind | id << 2 | (self.index as u64) << 34);
+        h.write_u64(kind | id << 2);
+        h.write_u64(self.index);
         h.write_u64(self.cells.iter().fold(0u64, |a, c| a << 16 | c.0 as u64));
         h.write_u64(self.generation as u64 | self.private.map_or(0, |e| 1 << 32 | (e.0 as u64) << 16));
     }
@@ -687,7 +688,7 @@ impl Process {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct SwapSlot {
     /// swap_map count: PTEs that name the slot; [`SWAP_MAP_SHMEM`] for a page-cache slot.
-    pub count: u8,
+    pub count: u16,
     /// SWAP_HAS_CACHE.
     pub has_cache: bool,
     /// The page in the swap cache.
@@ -696,8 +697,8 @@ pub struct SwapSlot {
     pub disk: Option<Cells>,
 }
 
-/// `SWAP_MAP_SHMEM`: the slot belongs to a page-cache slot.
-pub const SWAP_MAP_SHMEM: u8 = 0xbf;
+/// `SWAP_MAP_SHMEM`: the slot belongs to a page-cache slot. (0xbf in the kernel, whose counts go on in continuation pages.)
+pub const SWAP_MAP_SHMEM: u16 = u16::MAX;
 
 /// What stays the same while a kernel runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -175,6 +175,7 @@ impl Machine {
             None | Some(Pause::Point(_)) | Some(Pause::BeforeLock(..)) => true,
             Some(Pause::Lock(lock, mode)) => locking::is_free(&self.k, lock, mode, r.task),
             Some(Pause::Sleep) => self.k.task(r.task).state == TaskState::Running,
+            Some(Pause::Spin) => !self.running.iter().any(|(_, other)| other.pause != Some(Pause::Spin) && self.can_go_on(other)),
             Some(Pause::Dead) => false,
         }
     }

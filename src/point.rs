@@ -54,6 +54,8 @@ pub enum Pause {
     Lock(LockId, LockMode),
     /// Asleep until its task state is Running.
     Sleep,
+    /// Looks again and again until another CPU has got further: it goes on when nobody else can.
+    Spin,
     /// Died of a BUG_ON; never goes on.
     Dead,
 }
@@ -108,6 +110,30 @@ impl Future for Schedule<'_> {
             self.k.trace(|| Event::Sleep);
         }
         self.k.run.pause.set(Some(Pause::Sleep));
+        Poll::Pending
+    }
+}
+
+/// See [`spin`].
+#[must_use = "spinning does nothing unless awaited"]
+pub struct Spin<'k> {
+    k: &'k Kernel,
+    spun: bool,
+}
+
+/// `cond_resched()` in a loop that another CPU has to end: whoever can goes on first.
+pub fn spin(k: &Kernel) -> Spin<'_> {
+    Spin { k, spun: false }
+}
+
+impl Future for Spin<'_> {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.spun {
+            return Poll::Ready(());
+        }
+        self.spun = true;
+        self.k.run.pause.set(Some(Pause::Spin));
         Poll::Pending
     }
 }

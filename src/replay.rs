@@ -453,7 +453,7 @@ impl Player<'_> {
             let here = match stop {
                 Stop::End => false,
                 Stop::Steps(n) => step >= u32::from(*n),
-                Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep)),
+                Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep | Pause::Spin)),
                 Stop::Func { name, before } => {
                     let inside = self
                         .machine

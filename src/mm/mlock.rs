@@ -112,12 +112,14 @@ async fn page_mlock(k: &Kernel, page: PageId) {
         let pte = pte_offset_map_lock(k, pmd, address).await;
         let mapped = pte_page(ptep_get(k, pte)) == Some(page);
         // munlock clears the flag before it looks at the entries: it is asked again where the entry cannot change.
-        if mapped && k.vma(vma).vm_flags.contains(VM_LOCKED) {
+        let mlocked = mapped && k.vma(vma).vm_flags.contains(VM_LOCKED);
+        if mlocked {
             k.branch("another locked mapping: mlocked again");
             mlock_vma_page(k, page).await;
         }
         pte_unmap_unlock(k, pte);
-        if mapped {
+        // page_not_mapped, or found what was looked for
+        if mlocked || !page_mapped(k, page) {
             break;
         }
     }
@@ -414,7 +416,7 @@ pub async fn __mm_populate(k: &Kernel, start: u64, len: u64, ignore_errors: bool
         };
         let nend = end.min(k.vma(here).vm_end);
         nstart = nstart.max(k.vma(here).vm_start);
-        match populate_vma_page_range(k, here, nstart, nend, &mut locked).await {
+        match populate_vma_page_range(k, here, nstart, nend, Some(&mut locked)).await {
             Err(error) => {
                 if !ignore_errors {
                     ret = Err(error);

@@ -10,6 +10,8 @@ use crate::point::{Touch, point};
 
 /// Entries in a table.
 pub const PTRS_PER_PTE: u64 = 512;
+/// Page tables that the machine has memory for.
+const MAX_TABLES: usize = 256;
 /// Bytes that one PTE table maps.
 pub const PMD_SIZE: u64 = 1 << 21;
 
@@ -171,6 +173,11 @@ async fn alloc_table(k: &Kernel, mm: MmId, parent: TableId, idx: u32, level: u8,
     // Another thread may have installed one meanwhile: __pte_alloc and friends look again under page_table_lock.
     if let Some(t) = child(k, parent, idx) {
         return Some(t);
+    }
+    // Page tables are not made of the model's frames. Without any limit, populating a huge mapping with the zero page would
+    // take all memory of the machine that runs the model.
+    if k.s().tables.len() >= MAX_TABLES {
+        return None;
     }
     let table = k.sm().tables.insert(PageTable { level, ..PageTable::default() });
     k.table_mut(parent).entries.set(idx, Some(PtEntry::Table(table)));

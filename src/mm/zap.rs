@@ -378,7 +378,7 @@ pub async fn unmap_mapping_page(k: &Kernel, page: PageId) {
         return;
     };
     let details = ZapDetails { check_mapping: Some(mapping) };
-    let index = p.index as u64;
+    let index = p.index;
 
     acquire(k, LockId::IMmap(mapping), LockMode::Write).await;
     unmap_mapping_range_tree(k, mapping, index, index, details).await;

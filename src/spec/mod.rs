@@ -143,6 +143,8 @@ struct Group {
     bytes: [u64; 4],
     any: bool,
     zeroing: bool,
+    /// Mappings change.
+    remaps: bool,
 }
 
 impl Group {
@@ -254,6 +256,7 @@ impl Spec {
             Op::Madvise { advice: Advice::MADV_DONTNEED, .. } => self.group.any = true,
             Op::Mmap { .. } | Op::Munmap { .. } | Op::Mremap { .. } | Op::Fork | Op::Exit | Op::Kill { .. } => {
                 self.group.any = true;
+                self.group.remaps = true;
             }
             _ => {}
         }
@@ -354,6 +357,8 @@ impl Spec {
 
     /// Bytes `[from, to)` of an address space are stored to.
     fn store(&mut self, s: &State, mm: MmId, from: u64, to: u64, source: Source, sure: Sure) {
+        // Where mappings changed meanwhile, it may have gone to what was there before.
+        let sure = if matches!(sure, Sure::Overlapped(_)) && self.group.remaps { Sure::Perhaps } else { sure };
         let mut page = page_align_down(from);
         let last = to.min(page.saturating_add(MOST * PAGE_SIZE));
         while page < last {
@@ -377,7 +382,7 @@ impl Spec {
                     cells.set(i, v, sure);
                 }
             }
-            page += PAGE_SIZE;
+            page = page.saturating_add(PAGE_SIZE);
         }
     }
 
@@ -395,7 +400,7 @@ impl Spec {
                     self.file_mut(inode, pos / PAGE_SIZE).set(i, v, sure);
                 }
             }
-            pos += PAGE_SIZE;
+            pos = pos.saturating_add(PAGE_SIZE);
         }
     }
 
@@ -725,8 +730,12 @@ impl Spec {
                 continue; // compared below
             }
             if !area.shared() && is_private_entry(s, line.pte) {
-                // Copied by something that does not say so: the bytes are those of the file.
-                let cells = self.beneath(file);
+                // Copied by something that does not say so: the bytes are those of the file, before or after what overlapped.
+                let mut cells = self.beneath(file);
+                if cells.group == self.group.number {
+                    let before = cells.before;
+                    cells.now.iter_mut().zip(before).for_each(|(now, before)| now.join(before));
+                }
                 if let Err(at) = self.find_private(line.mm, line.addr) {
                     self.private.insert(at, PrivatePage { mm: line.mm, addr: line.addr, cells, maybe: false });
                 }
@@ -763,7 +772,8 @@ impl Spec {
             let cells =
                 pte_cells(s, pte).unwrap_or_else(|| file.map_or(ZERO_CELLS, |(inode, index)| file_cells(s, inode, index)));
             let mut promised = p.cells;
-            if p.maybe && !certain {
+            // Dropped meanwhile, and perhaps copied anew.
+            if p.maybe {
                 promised.join(&self.beneath(file));
             }
             if admits(&promised, &cells) {
