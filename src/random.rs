@@ -18,7 +18,7 @@ use std::{fs, io};
 /// A program that was run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The program as a scenario. Each operation stands in a line of its own, counted from 1.
+    /// The program as a scenario.
     pub scenario: Scenario,
     /// What came of it.
     pub replay: Replay,
@@ -80,11 +80,8 @@ pub fn shrink(program: &Program, mut fails: impl FnMut(&Program) -> bool) -> Pro
     };
     loop {
         let mut progress = false;
-        progress |= {
-            let schedule = Vec::new();
-            let ops = best.ops.clone();
-            attempt(&mut best, Program { ops, schedule, ..program.clone() })
-        };
+        let unscheduled = Program { schedule: Vec::new(), ..best.clone() };
+        progress |= attempt(&mut best, unscheduled);
         // Halves first, then smaller and smaller parts.
         let mut part = best.ops.len();
         while part > 0 {
@@ -116,8 +113,14 @@ pub fn shrink(program: &Program, mut fails: impl FnMut(&Program) -> bool) -> Pro
                 progress = true;
             }
         }
-        for prologue in plainer(&best.prologue) {
-            let smaller = Program { prologue, ..best.clone() };
+        for change in PLAINER {
+            let mut smaller = best.clone();
+            change(&mut smaller.prologue, &Prologue::default());
+            progress |= attempt(&mut best, smaller);
+        }
+        for bit in 0..8 {
+            let mut smaller = best.clone();
+            smaller.prologue.filled &= !(1 << bit);
             progress |= attempt(&mut best, smaller);
         }
         if !progress {
@@ -137,22 +140,17 @@ fn without_orphans(mut program: Program) -> Program {
     program
 }
 
-/// The same prologue with one thing as it is by default.
-fn plainer(p: &Prologue) -> Vec<Prologue> {
-    let plain = Prologue::default();
-    let mut all = vec![
-        plain,
-        Prologue { tmpfs: plain.tmpfs, ..*p },
-        Prologue { file_pages: plain.file_pages, ..*p },
-        Prologue { private: plain.private, ..*p },
-        Prologue { register: plain.register, ..*p },
-        Prologue { register_anon: plain.register_anon, ..*p },
-        Prologue { features: plain.features, ..*p },
-        Prologue { swap: plain.swap, ..*p },
-    ];
-    all.extend((0..8).filter(|bit| p.filled & 1 << bit != 0).map(|bit| Prologue { filled: p.filled & !(1 << bit), ..*p }));
-    all
-}
+/// Ways to make a prologue more like the default one.
+const PLAINER: [fn(&mut Prologue, &Prologue); 8] = [
+    |p, plain| *p = *plain,
+    |p, plain| p.tmpfs = plain.tmpfs,
+    |p, plain| p.file_pages = plain.file_pages,
+    |p, plain| p.private = plain.private,
+    |p, plain| p.register = plain.register,
+    |p, plain| p.register_anon = plain.register_anon,
+    |p, plain| p.features = plain.features,
+    |p, plain| p.swap = plain.swap,
+];
 
 /// [`shrink`] a program to what still breaks the rule of `broken` on this revision in an unknown way. What is still to be
 /// explained comes first: a failure that is known already is not what it is shrunk to.
