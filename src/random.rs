@@ -52,7 +52,29 @@ pub struct Known {
 }
 
 /// All of it.
-pub static KNOWN: &[Known] = &[];
+pub static KNOWN: &[Known] = &[
+    Known {
+        rule: "continue-finds-the-page",
+        scenario: "fallocated-page",
+        why: "SGP_READ gives no page where the cached one is not Uptodate. v5.19 took SGP_NOALLOC for it.",
+        fits: |detail| detail.ends_with("the file holds that page, fallocated and not written to"),
+    },
+    Known {
+        rule: "errno-as-documented",
+        scenario: "fallocated-page-covered",
+        why: "The same, where a private page is mapped already: EFAULT before the entry is looked at.",
+        fits: |detail| {
+            detail.starts_with("UFFDIO_CONTINUE answered EFAULT")
+                && detail.ends_with("fallocated and not written to, mapped already")
+        },
+    },
+    Known {
+        rule: "no-endless-loop",
+        scenario: "signal-before-kernel-fault",
+        why: "Since v5.7 (c270a7eedcf2) a kernel-mode userfault sleeps interruptibly, but goes back to sleep after a signal.",
+        fits: |detail| detail.starts_with("a kernel-mode fault with a signal pending"),
+    },
+];
 
 /// Does [`KNOWN`] hold this?
 pub fn known(broken: &BrokenAt) -> Option<&'static Known> {

@@ -445,7 +445,7 @@ impl Player<'_> {
             let here = match stop {
                 Stop::End => false,
                 Stop::Steps(n) => step >= u32::from(*n),
-                Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep)),
+                Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep | Pause::Spin(_))),
                 Stop::Func { name, before } => {
                     let inside = self
                         .machine
