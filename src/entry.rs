@@ -188,6 +188,12 @@ async fn install(k: &Kernel, file: KResult<FileId>) -> Outcome {
 
 /// A call that works on a descriptor: the file is held while it runs, so that a close by another thread does not end it.
 async fn on_fd(k: &Kernel, fd: Fd, op: &Op) -> Outcome {
+    // ksys_pread64, ksys_pwrite64: a negative position, before the descriptor is looked at.
+    if let Op::Pread { offset, .. } | Op::Pwrite { offset, .. } = *op
+        && offset > MAX_LFS_FILESIZE
+    {
+        return Outcome::err(EINVAL);
+    }
     let file = match vfs::fget(k, fd) {
         Ok(file) => file,
         Err(e) => return Outcome::err(e),
@@ -213,10 +219,10 @@ async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome 
             mm::locking::inode_unlock(k, inode);
             ret.map(|()| 0).into()
         }
-        Op::Fallocate { .. } if !f.f_mode_write => Outcome::err(EBADF),
         Op::Fallocate { offset, len, .. } if len == 0 || offset > MAX_LFS_FILESIZE || len > MAX_LFS_FILESIZE => {
             Outcome::err(EINVAL)
         }
+        Op::Fallocate { .. } if !f.f_mode_write => Outcome::err(EBADF),
         Op::Fallocate { offset, len, .. } if offset + len > MAX_LFS_FILESIZE => Outcome::err(EFBIG),
         Op::Fallocate { mode, offset, len, .. } => {
             Box::pin(shmem::truncate::shmem_fallocate(k, file, mode, offset, len)).await.map(|()| 0).into()

@@ -421,8 +421,6 @@ pub struct Inode {
     pub i_mmap_writable: i32,
     /// `mapping_unevictable` (SHM_LOCK).
     pub unevictable: bool,
-    /// The mapping is being torn down by evict.
-    pub exiting: bool,
     /// The shmem part.
     pub info: ShmemInodeInfo,
 }
