@@ -300,12 +300,12 @@ impl Player<'_> {
         let refused = match self.threads.get(call.thread).copied().flatten() {
             None => Some("the thread does not exist: its fork failed".to_string()),
             Some(task) => {
-                let name = &self.scenario.threads[call.thread];
                 self.machine.note(task, crate::event::Event::OpBegin(crate::scenario::print::op(&call.op)));
-                let _ = name;
-                self.watch.begin(&self.machine.k, task, &call.op);
                 match self.machine.start(task, &call.op) {
-                    Ok(()) => None,
+                    Ok(()) => {
+                        self.watch.begin(&self.machine.k, task, &call.op);
+                        None
+                    }
                     Err(e) => Some(e.to_string()),
                 }
             }

@@ -251,13 +251,16 @@ impl Watch {
     pub fn settled(&mut self, k: &Kernel) -> Vec<Broken> {
         let s = k.s();
         let mut out = Vec::new();
-        self.active.retain(|a| s.tasks.get(a.task).is_some_and(|t| t.state != TaskState::Dead));
         self.view.read(&s);
         check_structure(&s, &self.view, &mut out);
         self.found.clear();
         // A fork, mremap, munmap that waits for its event to be read has done its work already.
         let mut lenient = false;
-        for a in self.active.iter().filter(|a| s.tasks.get(a.task).is_some_and(|t| t.blocked.is_none())) {
+        let dead = |a: &Active| s.tasks.get(a.task).is_none_or(|t| t.state == TaskState::Dead);
+        // One that was killed has done a part as well; an instruction is done or not.
+        let instruction = |a: &Active| matches!(a.op, Op::Load { .. } | Op::Store { .. });
+        let in_kernel = |a: &Active| s.tasks.get(a.task).is_none_or(|t| t.blocked.is_none());
+        for a in self.active.iter().filter(|a| if dead(a) { !instruction(a) } else { in_kernel(a) }) {
             lenient |= stores(&a.op);
             if !a.listed {
                 // It may have gone on for a while and slept again.
@@ -277,6 +280,7 @@ impl Watch {
         self.seen.look(&s, &self.view);
         self.ran.clear();
         self.resolved.clear();
+        self.active.retain(|a| !dead(a));
         for a in &mut self.active {
             a.listed = false;
         }

@@ -354,6 +354,9 @@ impl Spec {
 
     /// Bytes `[from, to)` of an address space are stored to.
     fn store(&mut self, s: &State, mm: MmId, from: u64, to: u64, source: Source, sure: Sure) {
+        if from >= to {
+            return; // nothing was stored, not even where a page would have been copied for it
+        }
         let mut page = page_align_down(from);
         let last = to.min(page.saturating_add(MOST * PAGE_SIZE));
         while page < last {
