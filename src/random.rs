@@ -74,6 +74,26 @@ pub static KNOWN: &[Known] = &[
         why: "Since v5.7 (c270a7eedcf2) a kernel-mode userfault sleeps interruptibly, but goes back to sleep after a signal.",
         fits: |detail| detail.starts_with("a kernel-mode fault with a signal pending"),
     },
+    Known {
+        rule: "no-data-lost",
+        scenario: "punch-in-first-page",
+        why: "shmem_fallocate() compares the range to unmap as u64: when the hole ends inside page 0, its end is -1, and \
+              everything from page 1 on is unmapped. Only the zero page over a private mapping does not come back.",
+        fits: |detail| detail.ends_with(": the zero page that covered the file is gone"),
+    },
+    Known {
+        rule: "no-page-leaked",
+        scenario: "swap-cache-left-behind",
+        why: "free_swap_and_cache() only tries the page lock: while a reader swaps the page in, it stays in the swap cache, \
+              to be found by reclaim or swapoff.",
+        fits: |detail| detail.ends_with(", only the swap cache holds it"),
+    },
+    Known {
+        rule: "counters-return-to-zero",
+        scenario: "swap-cache-left-behind",
+        why: "The slot of that page.",
+        fits: |detail| detail.ends_with("count 0x0, only the swap cache holds it"),
+    },
 ];
 
 /// Does [`KNOWN`] hold this?

@@ -134,6 +134,8 @@ struct PrivatePage {
     cells: RefCells,
     /// It may also not exist: then the file shows through.
     maybe: bool,
+    /// When the kernel had settled last it was the zero page.
+    zero_page: bool,
 }
 
 /// What the operations of a group may store, for loads that overlap with them.
@@ -327,7 +329,7 @@ impl Spec {
                         *v = Values::any();
                     }
                 }
-                self.private.insert(i, PrivatePage { mm, addr: page, cells, maybe: sure != Sure::Yes });
+                self.private.insert(i, PrivatePage { mm, addr: page, cells, maybe: sure != Sure::Yes, zero_page: false });
                 i
             }
         };
@@ -503,7 +505,13 @@ impl Spec {
                 && (is_private_entry(s, line.pte) || is_zero_page(line.pte))
                 && let Some(cells) = pte_cells(s, line.pte)
             {
-                self.private.push(PrivatePage { mm, addr: line.addr, cells: RefCells::seen(&cells), maybe: false });
+                self.private.push(PrivatePage {
+                    mm,
+                    addr: line.addr,
+                    cells: RefCells::seen(&cells),
+                    maybe: false,
+                    zero_page: false,
+                });
             }
         }
         self.private.sort_by_key(|p| (p.mm, p.addr));
@@ -731,7 +739,7 @@ impl Spec {
                 // Copied by something that does not say so: the bytes are those of the file.
                 let cells = self.beneath(file);
                 if let Err(at) = self.find_private(line.mm, line.addr) {
-                    self.private.insert(at, PrivatePage { mm: line.mm, addr: line.addr, cells, maybe: false });
+                    self.private.insert(at, PrivatePage { mm: line.mm, addr: line.addr, cells, maybe: false, zero_page: false });
                 }
                 continue;
             }
@@ -777,10 +785,12 @@ impl Spec {
             } else if lenient {
                 self.private[i].cells.join(&RefCells::seen(&cells));
             } else {
-                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}", p.mm, p.addr, promised.now);
+                let gone = if p.zero_page && pte == PteVal::None { ": the zero page that covered the file is gone" } else { "" };
+                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}{gone}", p.mm, p.addr, promised.now);
                 out.push(Mismatch { kind: Kind::Lost, detail });
                 self.private[i].cells = RefCells::seen(&cells);
             }
+            self.private[i].zero_page = is_zero_page(pte);
             i += 1;
         }
     }
