@@ -76,6 +76,8 @@ pub struct Replay {
     pub rows: Vec<Row>,
     /// Rules found broken, each once, in the order they were found.
     pub broken: Vec<BrokenAt>,
+    /// The same with every different detail, not only the first of each rule.
+    pub details: Vec<BrokenAt>,
     /// Results that are not the promised ones.
     pub unlike: Vec<Unlike>,
     /// The choices taken where C leaves the outcome undefined, with the number of alternatives.
@@ -195,9 +197,9 @@ struct Player<'s> {
     machine: Machine,
     watch: Watch,
     replay: Replay,
-    /// By thread: its task, and the line and expectation of the operation it is in.
+    /// By thread: its task, and the operation it is in.
     threads: Vec<Option<TaskId>>,
-    open: Vec<Option<(usize, Expect, Op)>>,
+    open: Vec<Option<Call>>,
     line: usize,
     reported: usize,
 }
@@ -229,6 +231,7 @@ fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool
         revision,
         rows: Vec::new(),
         broken: Vec::new(),
+        details: Vec::new(),
         unlike: Vec::new(),
         chosen: Vec::new(),
         trace: Vec::new(),
@@ -261,8 +264,12 @@ impl Player<'_> {
 
     fn record(&mut self, broken: Vec<Broken>) {
         for b in broken {
-            if !self.replay.broken.iter().any(|r| r.rule == b.rule) {
-                self.replay.broken.push(BrokenAt { rule: b.rule, detail: b.detail, line: self.line });
+            let at = BrokenAt { rule: b.rule, detail: b.detail, line: self.line };
+            if !self.replay.broken.iter().any(|r| r.rule == at.rule) {
+                self.replay.broken.push(at.clone());
+            }
+            if !self.replay.details.iter().any(|r| r.rule == at.rule && r.detail == at.detail) {
+                self.replay.details.push(at);
             }
         }
     }
@@ -293,12 +300,12 @@ impl Player<'_> {
         let refused = match self.threads.get(call.thread).copied().flatten() {
             None => Some("the thread does not exist: its fork failed".to_string()),
             Some(task) => {
-                let name = &self.scenario.threads[call.thread];
                 self.machine.note(task, crate::event::Event::OpBegin(crate::scenario::print::op(&call.op)));
-                let _ = name;
-                self.watch.begin(&self.machine.k, task, &call.op);
                 match self.machine.start(task, &call.op) {
-                    Ok(()) => None,
+                    Ok(()) => {
+                        self.watch.begin(&self.machine.k, task, &call.op);
+                        None
+                    }
                     Err(e) => Some(e.to_string()),
                 }
             }
@@ -309,7 +316,7 @@ impl Player<'_> {
             self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
             return false;
         }
-        self.open[call.thread] = Some((call.line, call.expect.clone(), call.op.clone()));
+        self.open[call.thread] = Some(call.clone());
         true
     }
 
@@ -347,9 +354,7 @@ impl Player<'_> {
 
     /// Give the child that `thread` has forked the name its fork line says.
     fn adopt(&mut self, thread: usize, task: u16) {
-        let line = self.open[thread].as_ref().map(|o| o.0);
-        let child = self.scenario.calls().find(|c| Some(c.line) == line && c.thread == thread).and_then(|c| c.child);
-        if let Some(child) = child {
+        if let Some(child) = self.open[thread].as_ref().and_then(|c| c.child) {
             self.threads[child] = self.machine.task(task);
         }
     }
@@ -380,8 +385,8 @@ impl Player<'_> {
     /// Operations of earlier lines that ended now.
     fn late(&mut self, ended: impl Iterator<Item = (usize, Answer)>) {
         for (thread, answer) in ended {
-            if let Some((line, _, op)) = self.open[thread].take() {
-                self.replay.rows.push(Row { line, thread, op, resumed: true, answer });
+            if let Some(call) = self.open[thread].take() {
+                self.replay.rows.push(Row { line: call.line, thread, op: call.op, resumed: true, answer });
             }
         }
     }
@@ -453,7 +458,7 @@ impl Player<'_> {
             let here = match stop {
                 Stop::End => false,
                 Stop::Steps(n) => step >= u32::from(*n),
-                Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep | Pause::Spin)),
+                Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep | Pause::Spin(_))),
                 Stop::Func { name, before } => {
                     let inside = self
                         .machine

@@ -13,7 +13,7 @@ use crate::mm::locking::{mmap_read_lock, mmap_read_unlock};
 use crate::mm::memory::handle_mm_fault;
 use crate::mm::mmap::find_vma;
 use crate::mm::pgtable::*;
-use crate::point::{Touch, die, point};
+use crate::point::{Touch, die, point, spin};
 use crate::syscall::Signal;
 use crate::uffd::handle::finish_wait;
 
@@ -160,7 +160,10 @@ async fn do_user_addr_fault(k: &Kernel, mm: MmId, address: u64, mut flags: Fault
         if fault.contains(VM_FAULT_RETRY) && flags.contains(FAULT_FLAG_ALLOW_RETRY) {
             // mmap_lock has been dropped.
             flags |= FAULT_FLAG_TRIED;
-            if k.endless("page fault") {
+            if !user_mode && k.task(k.current()).signal_pending {
+                // The signal keeps handle_userfault() from sleeping, and does not end a fault of kernel mode.
+                spin(k, "a kernel-mode fault with a signal pending").await;
+            } else if k.endless("page fault") {
                 die(k).await;
             }
             continue;

@@ -33,7 +33,7 @@ reported! {
         "lockdep: possible circular locking dependency detected", [];
     NO_DEAD_WAIT "no-dead-wait": "Tasks never wait for each other in a circle.",
         "INFO: task blocked for more than 120 seconds", ["F09"];
-    NO_ENDLESS_LOOP "no-endless-loop": "Every system call comes to an end.",
+    NO_ENDLESS_LOOP "no-endless-loop": "A system call comes to an end, and sleeps while it waits.",
         "a task uses 100% system time and cannot be killed", ["F09"];
     EVICTED_INODE_IS_EMPTY "evicted-inode-is-empty": "An inode that goes away has no blocks left.",
         "WARNING in shmem_evict_inode: WARN_ON(inode->i_blocks)", ["F18", "F19"];

@@ -327,7 +327,7 @@ impl TouchKind {
                 Touch::SwapIo(_) => TouchKind::SwapIo,
                 Touch::ReadFalloc(_) => TouchKind::Falloc,
             },
-            Pause::Sleep | Pause::Spin | Pause::Dead => return None,
+            Pause::Sleep | Pause::Spin(_) | Pause::Dead => return None,
         })
     }
 }
