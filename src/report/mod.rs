@@ -16,11 +16,14 @@ use crate::syscall::{Op, Outcome};
 pub fn answer(op: &Op, answer: &Answer) -> String {
     match answer {
         // What these hand out is long and always the same.
-        Answer::Returned(Outcome { ret: Ok(0), .. }) if matches!(op, Op::UffdApi { .. } | Op::UffdRegister { .. }) => "= 0".to_string(),
+        Answer::Returned(Outcome { ret: Ok(0), .. }) if matches!(op, Op::UffdApi { .. } | Op::UffdRegister { .. }) => {
+            "= 0".to_string()
+        }
         Answer::Returned(outcome) => format!("= {}", print::outcome(op, outcome)),
         Answer::Blocked => "<unfinished ...>".to_string(),
         Answer::Killed => "+++ killed +++".to_string(),
         Answer::NotStarted(why) => format!("? {why}"),
+        Answer::NotInjected(sites) => format!("? not called: {sites}"),
     }
 }
 

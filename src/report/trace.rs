@@ -77,7 +77,9 @@ fn has_company(trace: &[Record]) -> bool {
 fn plain(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
-    while let Some(at) = rest.find("Flags(").map(|at| at + "Flags(".len()).or_else(|| rest.find("Prot(").map(|at| at + "Prot(".len())) {
+    while let Some(at) =
+        rest.find("Flags(").map(|at| at + "Flags(".len()).or_else(|| rest.find("Prot(").map(|at| at + "Prot(".len()))
+    {
         let word = rest[..at - 1].rfind(|c: char| !c.is_alphanumeric()).map_or(0, |w| w + 1);
         out.push_str(&rest[..word]);
         rest = &rest[at..];
