@@ -440,7 +440,9 @@ impl Player<'_> {
         self.machine.k.run.preempt.set(false);
         ended.extend(self.settle_and_collect());
         for call in started {
-            let answer = ended.iter().find(|(t, _)| *t == call.thread).map_or(Answer::Blocked, |(_, a)| a.clone());
+            // A thread may have made several calls, one after the other.
+            let mine = ended.iter().position(|(t, _)| *t == call.thread);
+            let answer = mine.map_or(Answer::Blocked, |at| ended.remove(at).1);
             self.compare(call.line, &call.expect, &answer);
             if answer != Answer::Blocked {
                 self.open[call.thread] = None;
