@@ -1468,36 +1468,51 @@ fn injected_failures() {
     let calls: Vec<_> = s.calls().map(|c| print::injected(&c.injected)).collect();
     assert_eq!(calls, [" (INJECTED: swap read)", " (INJECTED: vm_area_dup#2, allocate_mm)"]);
 
-    wrong("load(0x1000) (INJECTED: shmem_aloc_page) = SIGBUS\n", expect![[r#"
+    wrong(
+        "load(0x1000) (INJECTED: shmem_aloc_page) = SIGBUS\n",
+        expect![[r#"
         error: `shmem_aloc_page` is not a call that may fail
           --> t.scn:4:25
            |
          4 | load(0x1000) (INJECTED: shmem_aloc_page) = SIGBUS
-           |                         ^^^^^^^^^^^^^^^ did you mean `shmem_alloc_page`?"#]]);
-    wrong("load(0x1000) (INJECTED: swap read#0) = SIGBUS\n", expect![[r#"
+           |                         ^^^^^^^^^^^^^^^ did you mean `shmem_alloc_page`?"#]],
+    );
+    wrong(
+        "load(0x1000) (INJECTED: swap read#0) = SIGBUS\n",
+        expect![[r#"
         error: which call of it? 1 is the first
           --> t.scn:4:25
            |
          4 | load(0x1000) (INJECTED: swap read#0) = SIGBUS
-           |                         ^^^^^^^^^^^ swap read#2"#]]);
-    wrong("load(0x1000) (INJECTED) = SIGBUS\n", expect![[r#"
+           |                         ^^^^^^^^^^^ swap read#2"#]],
+    );
+    wrong(
+        "load(0x1000) (INJECTED) = SIGBUS\n",
+        expect![[r#"
         error: which call fails?
           --> t.scn:4:14
            |
          4 | load(0x1000) (INJECTED) = SIGBUS
-           |              ^^^^^^^^^^ write `(INJECTED: SITE)`, for instance (INJECTED: shmem_alloc_page)"#]]);
-    wrong("load(0x1000) = SIGBUS (INJECTED: swap read)\n", expect![[r#"
+           |              ^^^^^^^^^^ write `(INJECTED: SITE)`, for instance (INJECTED: shmem_alloc_page)"#]],
+    );
+    wrong(
+        "load(0x1000) = SIGBUS (INJECTED: swap read)\n",
+        expect![[r#"
         error: `(INJECTED: swap read)` follows the result
           --> t.scn:4:23
            |
          4 | load(0x1000) = SIGBUS (INJECTED: swap read)
-           |                       ^^^^^^^^^^^^^^^^^^^^^"#]]);
-    wrong("load(0x1000) (INJECTED: swap read, swap read) = SIGBUS\n", expect![[r#"
+           |                       ^^^^^^^^^^^^^^^^^^^^^"#]],
+    );
+    wrong(
+        "load(0x1000) (INJECTED: swap read, swap read) = SIGBUS\n",
+        expect![[r#"
         error: `swap read` is named twice
           --> t.scn:4:36
            |
          4 | load(0x1000) (INJECTED: swap read, swap read) = SIGBUS
-           |                                    ^^^^^^^^^"#]]);
+           |                                    ^^^^^^^^^"#]],
+    );
 }
 
 /// Every site that the source names can be made to fail by a scenario, and no other.
