@@ -156,7 +156,7 @@ fn uffdio_continue(bencher: Bencher, revision: Revision) {
 }
 
 /// Pages of the warm file; a sample continues each of them once.
-const PAGES: u32 = 64;
+const PAGES: u32 = 16;
 
 /// Copy the kernel that the scenario leaves, and hash the copy: what a search pays for each state.
 #[divan::bench]

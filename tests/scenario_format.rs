@@ -1243,11 +1243,11 @@ fn malformed_threads_and_races() {
     wrong(
         "race:\n  vcpu: until",
         expect![[r#"
-            error: until when?
-              --> t.scn:5:14
-               |
-             5 |   vcpu: until
-               |              ^ `end`, `blocked`, `step N`, or a kernel function"#]],
+        error: until when?
+          --> t.scn:5:14
+           |
+         5 |   vcpu: until
+           |              ^ `end`, `blocked`, `step N`, or a kernel function"#]],
     );
     wrong(
         "race:\n  vcpu: until shmem-fault",
