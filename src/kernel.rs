@@ -181,6 +181,21 @@ pub struct Page {
     pub generation: u16,
 }
 
+impl Default for Page {
+    fn default() -> Self {
+        Page {
+            flags: PageFlags::empty(),
+            refcount: 0,
+            mapcount: 0,
+            mapping: PageMapping::None,
+            index: 0,
+            private: None,
+            cells: ZERO_CELLS,
+            generation: 0,
+        }
+    }
+}
+
 impl Hash for Page {
     fn hash<H: Hasher>(&self, h: &mut H) {
         let (kind, id) = match self.mapping {
@@ -844,6 +859,8 @@ pub struct Run {
     pub fail_sites: RefCell<Vec<&'static str>>,
     /// The function nesting of each task, by task slot (kept only while tracing).
     pub stacks: RefCell<Vec<Vec<&'static str>>>,
+    /// Where a write to a page that does not exist goes.
+    pub nowhere: RefCell<Page>,
     /// Loop guard: rounds of the current system call.
     pub rounds: StdCell<u32>,
 }
@@ -960,7 +977,7 @@ impl Kernel {
     /// A copy of the page. A stale id is reported, and reads the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page(&self, id: PageId) -> Page {
-        let page = self.s.borrow().mem_map[id.pfn as usize];
+        let page = self.s.borrow().mem_map.get(id.pfn as usize).copied().unwrap_or_default();
         if page.generation != id.generation || page.refcount <= 0 {
             self.use_after_free("page", id.pfn);
         }
@@ -970,6 +987,10 @@ impl Kernel {
     /// The page, for writing. A stale id is reported, and writes to the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page_mut(&self, id: PageId) -> RefMut<'_, Page> {
+        if id.pfn as usize >= self.s.borrow().mem_map.len() {
+            self.use_after_free("page", id.pfn);
+            return self.run.nowhere.borrow_mut();
+        }
         let page = RefMut::map(self.s.borrow_mut(), |s| &mut s.mem_map[id.pfn as usize]);
         if page.generation == id.generation && page.refcount > 0 {
             return page;
@@ -981,7 +1002,10 @@ impl Kernel {
 
     #[cold]
     fn use_after_free(&self, what: &str, number: u16) {
-        self.report(Symptom::UseAfterFree, || format!("use after free of {what} {number}"));
+        self.report(Symptom::UseAfterFree, || match number {
+            u16::MAX => format!("NULL pointer dereference: no {what}"),
+            _ => format!("use after free of {what} {number}"),
+        });
     }
 
     /// The running task.
@@ -999,7 +1023,9 @@ impl Kernel {
     pub fn report(&self, symptom: Symptom, detail: impl FnOnce() -> String) {
         let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
         let stack = self.run.stacks.borrow().get(task.idx()).map_or(Vec::new(), |s| s.iter().map(|f| f.to_string()).collect());
-        self.run.findings.borrow_mut().push(Finding { symptom, detail: detail(), task, stack });
+        // The text may come upon more to report.
+        let detail = detail();
+        self.run.findings.borrow_mut().push(Finding { symptom, detail, task, stack });
         self.trace(|| Event::Finding(symptom));
     }
 

@@ -95,7 +95,7 @@ pub struct Waiting {
 pub fn is_free(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
     let s = k.s();
     if let LockId::Page(page) = lock {
-        return !s.mem_map[page.pfn as usize].flags.contains(PG_locked);
+        return s.mem_map.get(page.pfn as usize).is_none_or(|p| !p.flags.contains(PG_locked));
     }
     let conflicts = |m: LockMode| m == LockMode::Write || mode == LockMode::Write;
     if s.held.iter().any(|h| h.lock == lock && conflicts(h.mode)) {
