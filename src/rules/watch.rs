@@ -242,8 +242,12 @@ impl Watch {
                 self.view.read(&s);
                 failed_call_changes_nothing::check(before, &s, &self.view, &mut out);
             }
+            let answer = before.answer(outcome);
+            if !answer.filled().is_empty() {
+                self.view.read(&s);
+                filled_page_is_writable::check(before, &answer, &s, &self.view, &mut out);
+            }
             if !injected(k, a.fallible) {
-                let answer = before.answer(outcome);
                 continue_finds_the_page::check(&answer, &mut out);
                 continue_invents_nothing::check(&answer, &mut out);
                 efault_exactly_past_eof::check(&answer, &mut out);
