@@ -54,6 +54,8 @@ pub enum Pause {
     Lock(LockId, LockMode),
     /// Asleep until its task state is Running.
     Sleep,
+    /// Goes round in this loop until others have changed something: it can go on when anybody has made a step.
+    Spin(&'static str),
     /// Died of a BUG_ON; never goes on.
     Dead,
 }
@@ -108,6 +110,32 @@ impl Future for Schedule<'_> {
             self.k.trace(|| Event::Sleep);
         }
         self.k.run.pause.set(Some(Pause::Sleep));
+        Poll::Pending
+    }
+}
+
+/// See [`spin`].
+#[must_use = "spinning does nothing unless awaited"]
+pub struct Spin<'k> {
+    k: &'k Kernel,
+    what: &'static str,
+    passed: bool,
+}
+
+/// Once round a loop that somebody else must end. The others run meanwhile; when none of them can make a step, the machine is
+/// at rest although one of its CPUs is not, and the loop is reported as endless.
+pub fn spin<'k>(k: &'k Kernel, what: &'static str) -> Spin<'k> {
+    Spin { k, what, passed: false }
+}
+
+impl Future for Spin<'_> {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.passed {
+            return Poll::Ready(());
+        }
+        self.passed = true;
+        self.k.run.pause.set(Some(Pause::Spin(self.what)));
         Poll::Pending
     }
 }

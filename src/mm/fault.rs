@@ -13,7 +13,7 @@ use crate::mm::locking::{mmap_read_lock, mmap_read_unlock};
 use crate::mm::memory::handle_mm_fault;
 use crate::mm::mmap::find_vma;
 use crate::mm::pgtable::*;
-use crate::point::{Touch, die, point};
+use crate::point::{Touch, die, point, spin};
 use crate::syscall::Signal;
 use crate::uffd::handle::finish_wait;
 
@@ -61,7 +61,7 @@ pub(crate) async fn hardware_access(k: &Kernel, mm: MmId, addr: u64, write: bool
     }
     let set = if write { _PAGE_ACCESSED | _PAGE_DIRTY } else { _PAGE_ACCESSED };
     if !flags.contains(set) {
-        set_pte_at(k, mm, page_align_down(addr), pte, pte_with(entry, set, PteFlags::empty()));
+        native_set_pte(k, mm, page_align_down(addr), pte, pte_with(entry, set, PteFlags::empty()));
     }
     Some(page)
 }
@@ -146,7 +146,7 @@ async fn do_user_addr_fault(k: &Kernel, mm: MmId, address: u64, mut flags: Fault
             return FaultEnd::Signal(Signal::SIGSEGV_ACCERR);
         }
 
-        let fault = handle_mm_fault(k, vma, address, flags).await;
+        let fault = Box::pin(handle_mm_fault(k, vma, address, flags)).await;
 
         let blocked = k.task(k.current()).blocked.is_some();
         if user_mode && blocked {
@@ -160,7 +160,10 @@ async fn do_user_addr_fault(k: &Kernel, mm: MmId, address: u64, mut flags: Fault
         if fault.contains(VM_FAULT_RETRY) && flags.contains(FAULT_FLAG_ALLOW_RETRY) {
             // mmap_lock has been dropped.
             flags |= FAULT_FLAG_TRIED;
-            if k.endless("page fault") {
+            if !user_mode && k.task(k.current()).signal_pending {
+                // The signal keeps handle_userfault() from sleeping, and does not end a fault of kernel mode.
+                spin(k, "a kernel-mode fault with a signal pending").await;
+            } else if k.endless("page fault") {
                 die(k).await;
             }
             continue;
@@ -330,7 +333,7 @@ pub(crate) mod tests {
             let pmd = mm_alloc_pmd(k, mm, addr).await.unwrap();
             assert!(pte_alloc(k, mm, pmd).await);
             let pte = pte_offset_map(k, pmd, addr).unwrap();
-            set_pte_at(k, mm, addr, pte, PteVal::Present { page, flags });
+            native_set_pte(k, mm, addr, pte, PteVal::Present { page, flags });
             page
         })
     }

@@ -7,8 +7,9 @@ use super::*;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::spec::bytes::Sure;
+use crate::spec::visible::{Place, place};
 use crate::spec::{Done, Mismatch, Spec, Subject};
-use crate::syscall::{MODE_DONTWAKE, Op, Outcome};
+use crate::syscall::{MODE_DONTWAKE, Op, Outcome, UserBuf};
 use smallvec::SmallVec;
 
 /// An operation that has begun and not returned.
@@ -26,6 +27,7 @@ struct Active {
     /// Fallible calls made before it.
     fallible: u32,
     before: Option<Before>,
+    inode: Option<InodeId>,
     filling: Option<(MmId, u64, u64)>,
     /// It is in the list of what ran since the kernel had settled last.
     listed: bool,
@@ -35,6 +37,7 @@ struct Active {
 #[derive(Clone, Debug)]
 pub(super) struct Ran {
     pub op: Op,
+    /// The file that it may fill.
     pub inode: Option<InodeId>,
     /// What a COPY, ZEROPAGE or CONTINUE works on.
     pub filling: Option<(MmId, u64, u64)>,
@@ -118,6 +121,8 @@ pub struct Watch {
     ran: SmallVec<[Ran; 1]>,
     resolved: SmallVec<[Resolved; 1]>,
     found: Vec<Mismatch>,
+    /// Something has returned whose effects cannot be told any more.
+    vague: bool,
 }
 
 impl Watch {
@@ -132,6 +137,7 @@ impl Watch {
             ran: SmallVec::new(),
             resolved: SmallVec::new(),
             found: Vec::new(),
+            vague: false,
         };
         watch.view.read(&s);
         watch.seen.look(&s, &watch.view);
@@ -162,9 +168,16 @@ impl Watch {
         }
         let mm = task_mm(&s, task);
         let subject = Subject::of(&s, task, op);
-        let inode = if let Subject::File(i) = subject { Some(i) } else { None };
         let filling = match (fill_of(op), subject) {
             (Some((_, start, len, _)), Subject::Uffd(_, Some(mm))) => Some((mm, start, start.saturating_add(len))),
+            _ => None,
+        };
+        let inode = match (subject, filling) {
+            (Subject::File(inode), _) => Some(inode),
+            (_, Some((mm, start, _))) => match place(&s, mm, start) {
+                Place::File(inode, _) => Some(inode),
+                _ => None,
+            },
             _ => None,
         };
         self.active.push(Active {
@@ -177,6 +190,7 @@ impl Watch {
             disturbed: false,
             fallible: k.run.fallible.get(),
             before: Before::of(&s, task, mm, subject, op),
+            inode,
             filling,
             listed: true,
         });
@@ -195,8 +209,7 @@ impl Watch {
             a.overlapped = true;
         }
         if !a.listed {
-            let inode = if let Subject::File(i) = a.subject { Some(i) } else { None };
-            self.ran.push(Ran { op: op.clone(), inode, filling: a.filling });
+            self.ran.push(Ran { op: op.clone(), inode: a.inode, filling: a.filling });
         }
         let instruction = matches!(op, Op::Load { .. } | Op::Store { .. });
         let sure = if a.overlapped {
@@ -208,7 +221,12 @@ impl Watch {
         };
         self.found.clear();
         let done = Done { op, outcome, mm: a.mm, subject: a.subject, old_size: a.old_size, sure };
-        self.spec.apply(&s, &done, &mut self.found);
+        if a.mm.is_some_and(|mm| s.mms.get(mm).is_none()) && by_address(op) {
+            // What was there to be read or written went with the address space, before the answer was looked at.
+            self.vague |= stores(op);
+        } else {
+            self.spec.apply(&s, &done, &mut self.found);
+        }
         report_memory(&self.found, &mut out);
         out_field_matches::check(op, outcome, &mut out);
         let filled = bytes_done(outcome);
@@ -224,8 +242,12 @@ impl Watch {
                 self.view.read(&s);
                 failed_call_changes_nothing::check(before, &s, &self.view, &mut out);
             }
+            let answer = before.answer(outcome);
+            if !answer.filled().is_empty() {
+                self.view.read(&s);
+                filled_page_is_writable::check(before, &answer, &s, &self.view, &mut out);
+            }
             if !injected(k, a.fallible) {
-                let answer = before.answer(outcome);
                 continue_finds_the_page::check(&answer, &mut out);
                 continue_invents_nothing::check(&answer, &mut out);
                 efault_exactly_past_eof::check(&answer, &mut out);
@@ -241,14 +263,21 @@ impl Watch {
     pub fn settled(&mut self, k: &Kernel) -> Vec<Broken> {
         let s = k.s();
         let mut out = Vec::new();
-        self.active.retain(|a| s.tasks.get(a.task).is_some_and(|t| t.state != TaskState::Dead));
         self.view.read(&s);
         check_structure(&s, &self.view, &mut out);
         self.found.clear();
         // A fork, mremap, munmap that waits for its event to be read has done its work already.
-        let mut lenient = false;
-        for a in self.active.iter().filter(|a| s.tasks.get(a.task).is_some_and(|t| t.blocked.is_none())) {
+        let mut lenient = std::mem::take(&mut self.vague);
+        let dead = |a: &Active| s.tasks.get(a.task).is_none_or(|t| t.state == TaskState::Dead);
+        // One that was killed has done a part as well; an instruction is done or not.
+        let instruction = |a: &Active| matches!(a.op, Op::Load { .. } | Op::Store { .. });
+        let in_kernel = |a: &Active| s.tasks.get(a.task).is_none_or(|t| t.blocked.is_none());
+        for a in self.active.iter().filter(|a| if dead(a) { !instruction(a) } else { in_kernel(a) }) {
             lenient |= stores(&a.op);
+            if !a.listed {
+                // It may have gone on for a while and slept again.
+                self.ran.push(Ran { op: a.op.clone(), inode: a.inode, filling: a.filling });
+            }
             match (&a.op, a.mm) {
                 (Op::Fork, Some(mm)) => self.spec.fork(&s, mm, Sure::Perhaps),
                 (Op::Mremap { .. } | Op::Munmap { .. } | Op::Mmap { .. }, Some(mm)) => self.spec.resynchronise(mm),
@@ -263,6 +292,7 @@ impl Watch {
         self.seen.look(&s, &self.view);
         self.ran.clear();
         self.resolved.clear();
+        self.active.retain(|a| !dead(a));
         for a in &mut self.active {
             a.listed = false;
         }
@@ -309,6 +339,18 @@ fn stores(op: &Op) -> bool {
             | Op::Fork
             | Op::Exit
             | Op::Store { .. }
+    )
+}
+
+/// Does what the operation does depend on what is at an address?
+fn by_address(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Madvise { .. }
+            | Op::Pread { buf: UserBuf::Addr(_), .. }
+            | Op::Pwrite { buf: UserBuf::Addr(_), .. }
+            | Op::UffdCopy { .. }
+            | Op::UffdZeropage { .. }
     )
 }
 

@@ -10,6 +10,7 @@
 //! * whether a private page *exists* (populate, mlock and a failed call may or may not have copied it); its bytes are then
 //!   those that the file had, as far as the reference knows;
 //! * a private page past the end of a file survives truncation while it is in swap (before v5.18);
+//! * the zero page, where UFFDIO_ZEROPAGE put it over a private mapping of a file, goes when a hole is punched beneath;
 //! * after mremap, munmap, mmap, fork or exit that failed part way, or overlapped with something else, or sleeps half done:
 //!   the private pages of that address space (*re-synchronised*);
 //! * the bytes that a system call which sleeps half done has already written.
@@ -133,6 +134,8 @@ struct PrivatePage {
     cells: RefCells,
     /// It may also not exist: then the file shows through.
     maybe: bool,
+    /// When the kernel had settled last it was the zero page.
+    zero_page: bool,
 }
 
 /// What the operations of a group may store, for loads that overlap with them.
@@ -142,6 +145,8 @@ struct Group {
     bytes: [u64; 4],
     any: bool,
     zeroing: bool,
+    /// Mappings change.
+    remaps: bool,
 }
 
 impl Group {
@@ -253,6 +258,7 @@ impl Spec {
             Op::Madvise { advice: Advice::MADV_DONTNEED, .. } => self.group.any = true,
             Op::Mmap { .. } | Op::Munmap { .. } | Op::Mremap { .. } | Op::Fork | Op::Exit | Op::Kill { .. } => {
                 self.group.any = true;
+                self.group.remaps = true;
             }
             _ => {}
         }
@@ -326,7 +332,7 @@ impl Spec {
                         *v = Values::any();
                     }
                 }
-                self.private.insert(i, PrivatePage { mm, addr: page, cells, maybe: sure != Sure::Yes });
+                self.private.insert(i, PrivatePage { mm, addr: page, cells, maybe: sure != Sure::Yes, zero_page: false });
                 i
             }
         };
@@ -353,6 +359,11 @@ impl Spec {
 
     /// Bytes `[from, to)` of an address space are stored to.
     fn store(&mut self, s: &State, mm: MmId, from: u64, to: u64, source: Source, sure: Sure) {
+        if from >= to {
+            return; // nothing was stored, not even where a page would have been copied for it
+        }
+        // Where mappings changed meanwhile, it may have gone to what was there before.
+        let sure = if matches!(sure, Sure::Overlapped(_)) && self.group.remaps { Sure::Perhaps } else { sure };
         let mut page = page_align_down(from);
         let last = to.min(page.saturating_add(MOST * PAGE_SIZE));
         while page < last {
@@ -376,7 +387,7 @@ impl Spec {
                     cells.set(i, v, sure);
                 }
             }
-            page += PAGE_SIZE;
+            page = page.saturating_add(PAGE_SIZE);
         }
     }
 
@@ -394,7 +405,7 @@ impl Spec {
                     self.file_mut(inode, pos / PAGE_SIZE).set(i, v, sure);
                 }
             }
-            pos += PAGE_SIZE;
+            pos = pos.saturating_add(PAGE_SIZE);
         }
     }
 
@@ -408,6 +419,16 @@ impl Spec {
                 }
             }
         }
+    }
+
+    /// A hole is punched. Private copies over it stay, but not the zero page: its entries are cleared along with the file's.
+    fn punch(&mut self, s: &State, inode: InodeId, from: u64, to: u64, sure: Sure) {
+        self.zero_file(inode, from, to, sure);
+        let whole = from.div_ceil(PAGE_SIZE)..to / PAGE_SIZE;
+        self.private.retain(|p| {
+            let over = matches!(place(s, p.mm, p.addr), Place::Private(Some((i, index))) if i == inode && whole.contains(&index));
+            !(over && p.cells.is_zero() && pte_of(s, p.mm, p.addr) == PteVal::None)
+        });
     }
 
     /// Private pages in `[from, to)` go away.
@@ -486,10 +507,16 @@ impl Spec {
         self.private.retain(|p| p.mm != mm);
         for line in v.lines.iter().filter(|l| l.mm == mm) {
             if v.area(line).is_some_and(|a| !a.shared())
-                && is_private_entry(s, line.pte)
+                && (is_private_entry(s, line.pte) || is_zero_page(line.pte))
                 && let Some(cells) = pte_cells(s, line.pte)
             {
-                self.private.push(PrivatePage { mm, addr: line.addr, cells: RefCells::seen(&cells), maybe: false });
+                self.private.push(PrivatePage {
+                    mm,
+                    addr: line.addr,
+                    cells: RefCells::seen(&cells),
+                    maybe: false,
+                    zero_page: false,
+                });
             }
         }
         self.private.sort_by_key(|p| (p.mm, p.addr));
@@ -535,8 +562,10 @@ impl Spec {
                         _ => (count, Sure::Perhaps),
                     };
                     let from = match d.subject {
-                        Subject::File(inode) if sure == Sure::Yes => Source::File { inode, base: offset, start: to },
-                        Subject::Mem(mm) if sure == Sure::Yes => Source::Mem { mm, base: offset, start: to },
+                        // A file that is copied into itself reads what it wrote.
+                        Subject::File(inode) if sure == Sure::Yes && !maps_file(s, mm, to, n, inode) => {
+                            Source::File { inode, base: offset, start: to }
+                        }
                         _ => Source::Any,
                     };
                     self.store(s, mm, to, to.saturating_add(n), from, sure);
@@ -546,7 +575,11 @@ impl Spec {
                 let Some(n) = ok.filter(|n| *n > 0) else { return };
                 let to = offset.saturating_add(n as u64);
                 match d.subject {
-                    Subject::File(inode) => self.write_file(s, inode, offset, to, source(buf, offset), sure),
+                    Subject::File(inode) => {
+                        let own = matches!((buf, d.mm), (UserBuf::Addr(a), Some(mm)) if maps_file(s, mm, a, n as u64, inode));
+                        let from = if own { Source::Any } else { source(buf, offset) };
+                        self.write_file(s, inode, offset, to, from, sure);
+                    }
                     Subject::Mem(mm) => self.store(s, mm, offset, to, source(buf, offset), sure),
                     _ => {}
                 }
@@ -568,7 +601,7 @@ impl Spec {
             }
             (&Op::Fallocate { mode: FallocMode::PUNCH_HOLE, offset, len, .. }, _) if ok.is_some() => {
                 if let Subject::File(inode) = d.subject {
-                    self.zero_file(inode, offset, offset.saturating_add(len), sure);
+                    self.punch(s, inode, offset, offset.saturating_add(len), sure);
                 }
             }
             (&Op::Madvise { addr, len, advice: Advice::MADV_DONTNEED }, Some(mm)) => {
@@ -585,7 +618,7 @@ impl Spec {
                     if from < to
                         && let Place::File(inode, index) = place(s, mm, from)
                     {
-                        self.zero_file(inode, index * PAGE_SIZE, index * PAGE_SIZE + (to - from), sure);
+                        self.punch(s, inode, index * PAGE_SIZE, index * PAGE_SIZE + (to - from), sure);
                     }
                 }
             }
@@ -708,10 +741,14 @@ impl Spec {
                 continue; // compared below
             }
             if !area.shared() && is_private_entry(s, line.pte) {
-                // Copied by something that does not say so: the bytes are those of the file.
-                let cells = self.beneath(file);
+                // Copied by something that does not say so: the bytes are those of the file, before or after what overlapped.
+                let mut cells = self.beneath(file);
+                if cells.group == self.group.number {
+                    let before = cells.before;
+                    cells.now.iter_mut().zip(before).for_each(|(now, before)| now.join(before));
+                }
                 if let Err(at) = self.find_private(line.mm, line.addr) {
-                    self.private.insert(at, PrivatePage { mm: line.mm, addr: line.addr, cells, maybe: false });
+                    self.private.insert(at, PrivatePage { mm: line.mm, addr: line.addr, cells, maybe: false, zero_page: false });
                 }
                 continue;
             }
@@ -736,8 +773,8 @@ impl Spec {
                 continue;
             };
             let pte = pte_of(s, p.mm, p.addr);
-            let exists = is_private_entry(s, pte) || (pte_present(pte) && vm_normal_page(pte).is_none());
-            // A page that is neither anonymous nor the file's: the structure rules say what is wrong with it, its bytes may be right.
+            let exists = is_private_entry(s, pte) || is_zero_page(pte);
+            // A page that is neither anonymous nor the file's: other rules say what is wrong with it, its bytes may be right.
             let cached = file.and_then(|(inode, index)| s.inodes.get(inode)?.i_pages.get(index as u32));
             let stray = !exists && pte_present(pte) && cached != vm_normal_page(pte).map(SlotVal::Page);
             if p.maybe && certain && !exists && !stray {
@@ -747,7 +784,8 @@ impl Spec {
             let cells =
                 pte_cells(s, pte).unwrap_or_else(|| file.map_or(ZERO_CELLS, |(inode, index)| file_cells(s, inode, index)));
             let mut promised = p.cells;
-            if p.maybe && (stray || !certain) {
+            // Dropped meanwhile, and perhaps copied anew.
+            if p.maybe {
                 promised.join(&self.beneath(file));
             }
             if admits(&promised, &cells) {
@@ -758,10 +796,12 @@ impl Spec {
             } else if lenient {
                 self.private[i].cells.join(&RefCells::seen(&cells));
             } else {
-                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}", p.mm, p.addr, promised.now);
+                let gone = if p.zero_page && pte == PteVal::None { ": the zero page that covered the file is gone" } else { "" };
+                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}{gone}", p.mm, p.addr, promised.now);
                 out.push(Mismatch { kind: Kind::Lost, detail });
                 self.private[i].cells = RefCells::seen(&cells);
             }
+            self.private[i].zero_page = is_zero_page(pte);
             i += 1;
         }
     }
@@ -828,4 +868,24 @@ fn is_private_entry(s: &State, pte: PteVal) -> bool {
             vm_normal_page(pte).and_then(|p| live_page(s, p)).is_some_and(|p| matches!(p.mapping, PageMapping::Anon(_)))
         }
     }
+}
+
+/// The shared zero page: where UFFDIO_ZEROPAGE put it over a file, it hides the file.
+fn is_zero_page(pte: PteVal) -> bool {
+    pte_present(pte) && vm_normal_page(pte).is_none()
+}
+
+/// Does some page of the range map the file?
+fn maps_file(s: &State, mm: MmId, addr: u64, len: u64, inode: InodeId) -> bool {
+    let (mut page, end) = (page_align_down(addr), addr.saturating_add(len));
+    let mut pages = 0;
+    while page < end && pages < MOST {
+        match place(s, mm, page) {
+            Place::File(i, _) | Place::Private(Some((i, _))) if i == inode => return true,
+            _ => {}
+        }
+        page += PAGE_SIZE;
+        pages += 1;
+    }
+    false
 }
