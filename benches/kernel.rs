@@ -8,6 +8,7 @@ use faultline::flags::*;
 use faultline::kernel::{Config, PAGE_SIZE, TaskId};
 use faultline::machine::Machine;
 use faultline::patch::Revision;
+use faultline::rules::Watch;
 use faultline::syscall::{Advice, Op, Out, Outcome, RegisterMode, UserBuf};
 use rustc_hash::FxHasher;
 use std::cell::RefCell;
@@ -86,13 +87,49 @@ fn check_scenario() {
     }
 }
 
-/// A fresh kernel, the scenario, exit, and every rule.
+/// A fresh kernel and the scenario, without exit and without rules.
 #[divan::bench(args = REVISIONS)]
-fn replay_minor_fault(revision: Revision) {
-    let mut machine = minor_fault(revision);
+fn replay_without_rules(revision: Revision) {
+    black_box(minor_fault(revision));
+}
+
+/// A fresh kernel and the scenario, with the reference memory following each call and every rule checked at the end.
+#[divan::bench(args = REVISIONS)]
+fn replay_all_rules_at_the_end(revision: Revision) {
+    let (machine, mut watch) = watched_minor_fault(revision, false);
+    black_box(watch.settled(&machine.k));
+}
+
+/// The same with every rule checked after every call, all processes exited, and what they leave examined.
+#[divan::bench(args = REVISIONS)]
+fn replay_all_rules_after_every_call_and_exit(revision: Revision) {
+    let (mut machine, mut watch) = watched_minor_fault(revision, true);
     machine.exit_all();
-    // RULES: `Watch::new(&k)` after boot, `begin`/`end` around each call, `settled` behind it, `finish` here.
-    black_box(machine);
+    black_box(watch.finish(&machine.k));
+}
+
+fn watched_minor_fault(revision: Revision, every: bool) -> (Machine, Watch) {
+    let (mut machine, program, monitor) = boot(revision);
+    let mut watch = Watch::new(&machine.k);
+    let ops = setup(2).into_iter().map(|op| (monitor, op)).chain([
+        (program, Op::Load { addr: B }),
+        (monitor, Op::UffdRead { fd: UFFD }),
+        (monitor, continue_at(B)),
+    ]);
+    for (task, op) in ops {
+        watch.begin(&machine.k, task, &op);
+        machine.start(task, &op).expect("the thread is free");
+        machine.settle();
+        for c in machine.take_completed() {
+            if let Some(outcome) = &c.outcome {
+                black_box(watch.end(&machine.k, c.task, &c.op, outcome));
+            }
+        }
+        if every {
+            black_box(watch.settled(&machine.k));
+        }
+    }
+    (machine, watch)
 }
 
 /// One CONTINUE on a kernel that is up, without rules. The page is unmapped again outside of what is timed.
@@ -119,7 +156,7 @@ fn uffdio_continue(bencher: Bencher, revision: Revision) {
 }
 
 /// Pages of the warm file; a sample continues each of them once.
-const PAGES: u32 = 64;
+const PAGES: u32 = 16;
 
 /// Copy the kernel that the scenario leaves, and hash the copy: what a search pays for each state.
 #[divan::bench]

@@ -92,7 +92,7 @@ fn exit_to_user_mode(k: &Kernel) {
     k.task_mut(task).signal_pending = false;
 }
 
-/// The system-call table.
+/// The system-call table. The largest calls are boxed: every call would pay for the room that they take.
 async fn system_call(k: &Kernel, op: &Op) -> Outcome {
     match *op {
         Op::Load { .. } | Op::Store { .. } => Outcome::err(ENOSYS),
@@ -114,7 +114,7 @@ async fn system_call(k: &Kernel, op: &Op) -> Outcome {
             if let Some(file) = file {
                 vfs::get_file(k, file);
             }
-            let ret = mm::mmap::sys_mmap(k, addr, len, prot, flags, file, offset).await;
+            let ret = Box::pin(mm::mmap::sys_mmap(k, addr, len, prot, flags, file, offset)).await;
             if let Some(file) = file {
                 vfs::fput(k, file).await;
             }
@@ -123,9 +123,9 @@ async fn system_call(k: &Kernel, op: &Op) -> Outcome {
         Op::Munmap { addr, len } => mm::mmap::sys_munmap(k, addr, len).await.map(|()| 0).into(),
         Op::Mprotect { addr, len, prot } => mm::mprotect::sys_mprotect(k, addr, len, prot).await.map(|()| 0).into(),
         Op::Mremap { old, old_len, new_len, new, dontunmap } => {
-            mm::mremap::sys_mremap(k, old, old_len, new_len, new, dontunmap).await.into()
+            Box::pin(mm::mremap::sys_mremap(k, old, old_len, new_len, new, dontunmap)).await.into()
         }
-        Op::Madvise { addr, len, advice } => mm::madvise::sys_madvise(k, addr, len, advice).await.map(|()| 0).into(),
+        Op::Madvise { addr, len, advice } => Box::pin(mm::madvise::sys_madvise(k, addr, len, advice)).await.map(|()| 0).into(),
         Op::Mlock { addr, len } => mm::mlock::sys_mlock(k, addr, len).await.map(|()| 0).into(),
         Op::Munlock { addr, len } => mm::mlock::sys_munlock(k, addr, len).await.map(|()| 0).into(),
         Op::Mincore { addr, len } => match mm::mincore::sys_mincore(k, addr, len).await {
@@ -188,6 +188,12 @@ async fn install(k: &Kernel, file: KResult<FileId>) -> Outcome {
 
 /// A call that works on a descriptor: the file is held while it runs, so that a close by another thread does not end it.
 async fn on_fd(k: &Kernel, fd: Fd, op: &Op) -> Outcome {
+    // ksys_pread64, ksys_pwrite64: a negative position, before the descriptor is looked at.
+    if let Op::Pread { offset, .. } | Op::Pwrite { offset, .. } = *op
+        && offset > MAX_LFS_FILESIZE
+    {
+        return Outcome::err(EINVAL);
+    }
     let file = match vfs::fget(k, fd) {
         Ok(file) => file,
         Err(e) => return Outcome::err(e),
@@ -209,17 +215,17 @@ async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome 
         Op::Ftruncate { length, .. } if !f.f_mode_write || length > MAX_LFS_FILESIZE => Outcome::err(EINVAL),
         Op::Ftruncate { length, .. } => {
             mm::locking::inode_lock(k, inode).await;
-            let ret = shmem::inode::shmem_setattr(k, inode, length).await;
+            let ret = Box::pin(shmem::inode::shmem_setattr(k, inode, length)).await;
             mm::locking::inode_unlock(k, inode);
             ret.map(|()| 0).into()
         }
-        Op::Fallocate { .. } if !f.f_mode_write => Outcome::err(EBADF),
         Op::Fallocate { offset, len, .. } if len == 0 || offset > MAX_LFS_FILESIZE || len > MAX_LFS_FILESIZE => {
             Outcome::err(EINVAL)
         }
+        Op::Fallocate { .. } if !f.f_mode_write => Outcome::err(EBADF),
         Op::Fallocate { offset, len, .. } if offset + len > MAX_LFS_FILESIZE => Outcome::err(EFBIG),
         Op::Fallocate { mode, offset, len, .. } => {
-            shmem::truncate::shmem_fallocate(k, file, mode, offset, len).await.map(|()| 0).into()
+            Box::pin(shmem::truncate::shmem_fallocate(k, file, mode, offset, len)).await.map(|()| 0).into()
         }
         Op::Pread { .. } if !f.f_mode_read => Outcome::err(EBADF),
         Op::Pread { buf, count, offset, .. } => {

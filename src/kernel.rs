@@ -422,8 +422,6 @@ pub struct Inode {
     pub i_mmap_writable: i32,
     /// `mapping_unevictable` (SHM_LOCK).
     pub unevictable: bool,
-    /// The mapping is being torn down by evict.
-    pub exiting: bool,
     /// The shmem part.
     pub info: ShmemInodeInfo,
 }
@@ -844,22 +842,20 @@ macro_rules! accessors {
         #[doc = concat!("The ", $what, "; a stale id is reported as a use after free and reads as an empty one.")]
         #[inline]
         pub fn $get(&self, id: $id) -> Ref<'_, $T> {
-            let s = self.s.borrow();
-            if s.$arena.get(id).is_some() {
-                return Ref::map(s, |s| s.$arena.get(id).unwrap_or(s.$arena.tomb()));
+            match Ref::filter_map(self.s.borrow(), |s| s.$arena.get(id)) {
+                Ok(live) => return live,
+                Err(borrow) => drop(borrow),
             }
-            drop(s);
             self.use_after_free($what, id.number());
             Ref::map(self.s.borrow(), |s| s.$arena.tomb())
         }
         #[doc = concat!("The ", $what, " for writing; a stale id is reported as a use after free, and the write is lost.")]
         #[inline]
         pub fn $get_mut(&self, id: $id) -> RefMut<'_, $T> {
-            let mut s = self.s.borrow_mut();
-            if s.$arena.get_mut(id).is_some() {
-                return RefMut::map(s, |s| s.$arena.get_mut(id).expect("just looked up"));
+            match RefMut::filter_map(self.s.borrow_mut(), |s| s.$arena.get_mut(id)) {
+                Ok(live) => return live,
+                Err(borrow) => drop(borrow),
             }
-            drop(s);
             self.use_after_free($what, id.number());
             RefMut::map(self.s.borrow_mut(), |s| s.$arena.tomb_mut())
         }
@@ -913,25 +909,23 @@ impl Kernel {
     /// A copy of the page. A stale id is reported, and reads the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page(&self, id: PageId) -> Page {
-        self.check_page(id);
-        self.s.borrow().mem_map[id.pfn as usize]
+        let page = self.s.borrow().mem_map[id.pfn as usize];
+        if page.generation != id.generation || page.refcount <= 0 {
+            self.use_after_free("page", id.pfn);
+        }
+        page
     }
 
     /// The page, for writing. A stale id is reported, and writes to the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page_mut(&self, id: PageId) -> RefMut<'_, Page> {
-        self.check_page(id);
-        RefMut::map(self.s.borrow_mut(), |s| &mut s.mem_map[id.pfn as usize])
-    }
-
-    #[inline]
-    fn check_page(&self, id: PageId) {
-        let s = self.s.borrow();
-        let p = &s.mem_map[id.pfn as usize];
-        if p.generation != id.generation || p.refcount <= 0 {
-            drop(s);
-            self.use_after_free("page", id.pfn);
+        let page = RefMut::map(self.s.borrow_mut(), |s| &mut s.mem_map[id.pfn as usize]);
+        if page.generation == id.generation && page.refcount > 0 {
+            return page;
         }
+        drop(page);
+        self.use_after_free("page", id.pfn);
+        RefMut::map(self.s.borrow_mut(), |s| &mut s.mem_map[id.pfn as usize])
     }
 
     #[cold]

@@ -56,6 +56,18 @@ pub struct Completed {
     pub outcome: Option<Outcome>,
 }
 
+/// Poll an operation as its task. Its end, or why it does not go on.
+fn poll_in(k: &Kernel, task: TaskId, future: &mut Pin<Box<dyn Future<Output = End>>>) -> Result<End, Option<Pause>> {
+    k.run.current.set(Some(task));
+    k.run.pause.set(None);
+    let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    k.run.current.set(None);
+    match polled {
+        Poll::Ready(end) => Ok(end),
+        Poll::Pending => Err(k.run.pause.get()),
+    }
+}
+
 /// See the module text.
 pub struct Machine {
     /// The kernel. Plain data whenever [`Kernel::is_quiescent`].
@@ -110,22 +122,28 @@ impl Machine {
 
     /// Begin an operation without running any of it.
     pub fn start(&mut self, task: TaskId, op: &Op) -> Result<(), Refused> {
-        match self.k.s().tasks.get(task) {
-            None => return Err(Refused::Dead),
-            Some(t) if t.state == TaskState::Dead => return Err(Refused::Dead),
-            Some(_) => {}
-        }
-        if self.is_busy(task) {
-            return Err(Refused::Busy);
-        }
+        self.can_start(task)?;
         self.spawn(task, op.clone());
         Ok(())
     }
 
-    fn spawn(&mut self, task: TaskId, op: Op) {
+    fn can_start(&self, task: TaskId) -> Result<(), Refused> {
+        let s = self.k.s();
+        match s.tasks.get(task) {
+            None => Err(Refused::Dead),
+            Some(t) if t.state == TaskState::Dead => Err(Refused::Dead),
+            Some(t) if t.blocked.is_some() || self.running.iter().any(|(_, r)| r.task == task) => Err(Refused::Busy),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn future(&self, op: Op) -> Pin<Box<dyn Future<Output = End>>> {
         let k = Rc::clone(&self.k);
-        let operation = op.clone();
-        let future = Box::pin(async move { entry::run_op(&k, &operation).await });
+        Box::pin(async move { entry::run_op(&k, &op).await })
+    }
+
+    fn spawn(&mut self, task: TaskId, op: Op) {
+        let future = self.future(op.clone());
         self.running.insert(Running { task, op, future, pause: None });
     }
 
@@ -189,24 +207,21 @@ impl Machine {
     fn poll(&mut self, key: usize) {
         let r = &mut self.running[key];
         let task = r.task;
-        self.k.run.current.set(Some(task));
-        self.k.run.pause.set(None);
-        let polled = r.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        let end = match polled {
-            Poll::Pending => {
-                r.pause = self.k.run.pause.get();
-                self.k.run.current.set(None);
-                return;
+        match poll_in(&self.k, task, &mut r.future) {
+            Ok(end) => {
+                let op = self.running.remove(key).op;
+                self.ended(task, op, end);
             }
-            Poll::Ready(end) => end,
-        };
-        let r = self.running.remove(key);
-        self.k.run.current.set(None);
+            Err(pause) => r.pause = pause,
+        }
+    }
+
+    fn ended(&mut self, task: TaskId, op: Op, end: End) {
         match end {
-            End::Returned(outcome) => self.completed.push(Completed { task, op: r.op, outcome: Some(outcome) }),
+            End::Returned(outcome) => self.completed.push(Completed { task, op, outcome: Some(outcome) }),
             End::Blocked => {}
             End::Killed => {
-                self.completed.push(Completed { task, op: r.op, outcome: None });
+                self.completed.push(Completed { task, op, outcome: None });
                 // The signal is delivered on the way back to user mode: the whole process goes.
                 if self.k.task(task).state != TaskState::Dead {
                     self.spawn(task, Op::Exit);
@@ -233,17 +248,25 @@ impl Machine {
     /// Run one operation and all that it sets in motion. Its outcome, or None if it is blocked.
     /// Other operations that ended meanwhile are in [`take_completed`](Machine::take_completed).
     pub fn run(&mut self, task: TaskId, op: &Op) -> Result<Option<Outcome>, Refused> {
-        self.start(task, op)?;
-        let first = self.completed.len();
-        while let Some(key) = self.running.iter().find(|(_, r)| r.task == task && self.can_go_on(r)).map(|(key, _)| key) {
-            self.poll(key);
-            if self.completed[first..].iter().any(|c| c.task == task) {
-                break;
+        self.can_start(task)?;
+        let mut future = self.future(op.clone());
+        // Most operations end at once: those never get into the table.
+        let mut mine = None;
+        match poll_in(&self.k, task, &mut future) {
+            Ok(End::Returned(outcome)) => mine = Some(outcome),
+            Ok(end) => self.ended(task, op.clone(), end),
+            Err(pause) => {
+                self.running.insert(Running { task, op: op.clone(), future, pause });
             }
         }
+        let first = self.completed.len();
         self.settle();
-        let mine = self.completed[first..].iter().position(|c| c.task == task && c.op == *op);
-        Ok(mine.and_then(|at| self.completed.remove(first + at).outcome))
+        if mine.is_none()
+            && let Some(at) = self.completed[first..].iter().position(|c| c.task == task && c.op == *op)
+        {
+            mine = self.completed.remove(first + at).outcome;
+        }
+        Ok(mine)
     }
 
     /// Operations that have ended since the last call, in order, except those that [`run`](Machine::run) returned.
@@ -305,7 +328,7 @@ impl Machine {
         self.k.run.preempt.set(false);
         let groups: Vec<ProcId> = self.k.s().procs.iter().map(|(id, _)| id).collect();
         for group in groups {
-            // Gone, or a child whose fork failed when its parent was killed.
+            // A process may have gone meanwhile: a fork that waited for its event may have failed.
             if self.k.s().procs.get(group).is_none_or(|p| p.mm.is_none()) {
                 continue;
             }

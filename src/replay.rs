@@ -398,13 +398,15 @@ impl Player<'_> {
 
     fn race(&mut self, items: &[RaceItem]) {
         self.machine.k.run.preempt.set(true);
-        let mut ended = Vec::new();
-        let mut started = Vec::new();
+        // What the race has started, with its answer once it has one; and by thread, which of them it is in.
+        let mut started: Vec<(&Call, Answer)> = Vec::new();
+        let mut current = vec![None; self.threads.len()];
         for item in items {
             match item {
                 RaceItem::Start(call) => {
                     if self.begin(call) {
-                        started.push(call);
+                        current[call.thread] = Some(started.len());
+                        started.push((call, Answer::Blocked));
                     }
                 }
                 RaceItem::Until { line, thread, stop } => {
@@ -413,21 +415,32 @@ impl Player<'_> {
                         self.until(task, stop);
                     }
                     self.observe_findings();
-                    ended.extend(self.collect());
+                    let ended = self.collect();
+                    self.answered(ended, &mut started, &mut current);
                 }
             }
         }
         self.machine.k.run.preempt.set(false);
-        ended.extend(self.settle_and_collect());
-        for call in started {
-            let answer = ended.iter().find(|(t, _)| *t == call.thread).map_or(Answer::Blocked, |(_, a)| a.clone());
+        let ended = self.settle_and_collect();
+        self.answered(ended, &mut started, &mut current);
+        for (call, answer) in started {
             self.compare(call.line, &call.expect, &answer);
-            if answer != Answer::Blocked {
-                self.open[call.thread] = None;
-            }
             self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
         }
-        self.late(ended.into_iter());
+    }
+
+    /// Give each answer to the call of the race that its thread is in. A thread may make several, one after the other; what
+    /// ends an operation of an earlier line belongs to that.
+    fn answered(&mut self, ended: Vec<(usize, Answer)>, started: &mut [(&Call, Answer)], current: &mut [Option<usize>]) {
+        for (thread, answer) in ended {
+            match current[thread].take() {
+                Some(at) => {
+                    started[at].1 = answer;
+                    self.open[thread] = None;
+                }
+                None => self.late(std::iter::once((thread, answer))),
+            }
+        }
     }
 
     fn until(&mut self, task: TaskId, stop: &Stop) {

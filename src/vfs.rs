@@ -59,7 +59,8 @@ pub async fn fput(k: &Kernel, file: FileId) {
             if dev {
                 iput_dev_zero(k, inode);
             } else {
-                iput(k, inode).await;
+                // Boxed: eviction is rare and large, and this is part of every call on a descriptor.
+                Box::pin(iput(k, inode)).await;
             }
         }
         FileKind::Userfaultfd(ctx) => {
@@ -258,7 +259,7 @@ pub async fn sys_unlink(k: &Kernel, name: u8) -> KResult {
         k.inode_mut(inode).i_nlink -= 1;
     }
     inode_unlock(k, inode);
-    iput(k, inode).await;
+    Box::pin(iput(k, inode)).await;
     if found { Ok(()) } else { Err(ENOENT) }
 }
 

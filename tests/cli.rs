@@ -32,27 +32,48 @@ fn file(name: &str, text: &str) -> String {
 
 #[test]
 fn unknown_names_are_answered_with_the_nearest() {
-    refuses(&["review", "--patch", "v6"], expect![[r#"
+    refuses(
+        &["review", "--patch", "v6"],
+        expect![[r#"
         error: unknown revision `v6`; did you mean `v1`?
-    "#]]);
-    refuses(&["review", "--patch", "v4..base"], expect![[r#"
+    "#]],
+    );
+    refuses(
+        &["review", "--patch", "v4..base"],
+        expect![[r#"
         error: in `v4..base`, v4 is later than base; write base..v4
-    "#]]);
-    refuses(&["replay", "f19-continue-twise"], expect![[r#"
+    "#]],
+    );
+    refuses(
+        &["replay", "f19-continue-twise"],
+        expect![[r#"
         error: f19-continue-twise: no such file, and no scenario of that name; did you mean `f19-continue-twice`?
-    "#]]);
-    refuses(&["explain", "no-data-lots"], expect![[r#"
+    "#]],
+    );
+    refuses(
+        &["explain", "no-data-lots"],
+        expect![[r#"
         error: unknown rule or remark `no-data-lots`; did you mean `no-data-lost`?
-    "#]]);
-    refuses(&["explain", "F99"], expect![[r#"
+    "#]],
+    );
+    refuses(
+        &["explain", "F99"],
+        expect![[r#"
         error: unknown rule or remark `F99`; did you mean `F09`?
-    "#]]);
-    refuses(&["list", "rule"], expect![[r#"
+    "#]],
+    );
+    refuses(
+        &["list", "rule"],
+        expect![[r#"
         error: unknown list `rule`; did you mean `rules`?
-    "#]]);
-    refuses(&["review", "no/such/folder"], expect![[r#"
+    "#]],
+    );
+    refuses(
+        &["review", "no/such/folder"],
+        expect![[r#"
         error: no/such/folder: No such file or directory (os error 2)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -105,7 +126,7 @@ fn json_is_json() {
 fn a_race_is_traced_in_two_columns() {
     let text = succeeds(&["replay", "copy-truncate", "--patch", "merged", "--trace"]);
     let left = text.lines().any(|l| l.trim_start().starts_with("shmem_add_to_page_cache("));
-    let right = text.lines().any(|l| l.starts_with(&" ".repeat(60)) && l.contains("shmem_setattr"));
+    let right = text.lines().any(|l| l.starts_with(&" ".repeat(64)) && l.contains("shmem_setattr"));
     assert!(left && right, "{text}");
 }
 

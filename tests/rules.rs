@@ -359,7 +359,9 @@ static CASES: &[Case] = cases! {
     "no-pte-past-eof": changed(nothing), changed(|s| {
         file_mut(s).i_size = 0;
     });
-    "pte-inside-vma": changed(nothing), changed(|s| set_pte(s, 0x70_0000, PteVal::Present { page: PageId::ZERO, flags: _PAGE_SPECIAL }));
+    "pte-inside-vma": changed(nothing), changed(|s| {
+        set_pte(s, 0x70_0000, PteVal::Present { page: PageId::ZERO, flags: _PAGE_SPECIAL });
+    });
     "mapped-page-is-cached": changed(nothing), changed(|s| {
         // A failed CONTINUE took the mapped page out of the cache.
         file_mut(s).i_pages.set(0, None);
@@ -632,8 +634,47 @@ mod memory {
         assert_eq!(outcome(6, 5), 1, "after the kernel has settled, memory stays as it is");
     }
 
+    /// UFFDIO_ZEROPAGE over the private mapping; then the entry goes and the file is written to.
+    fn zero_page_goes(by: Op) -> Vec<Broken> {
+        let over_file = |s: &mut State| {
+            set_pte(s, PRIVATE + PAGE_SIZE, PteVal::Present { page: PageId::ZERO, flags: _PAGE_SPECIAL | _PAGE_ACCESSED });
+        };
+        let clear = |s: &mut State| set_pte(s, PRIVATE + PAGE_SIZE, PteVal::None);
+        let write = |s: &mut State| {
+            s.mem_map[1].cells = cells(9);
+            s.mem_map[1].flags |= PG_dirty;
+        };
+        let pwrite = Op::Pwrite { fd: MEMFD, buf: UserBuf::Fill(9), count: PAGE_SIZE, offset: PAGE_SIZE };
+        story(&[
+            (zeropage(PRIVATE + PAGE_SIZE), over_file as Change, ok(PAGE_SIZE)),
+            (by, clear, Outcome::ok(0)),
+            (pwrite, write, Outcome::ok(PAGE_SIZE as i64)),
+        ])
+    }
+
     #[test]
-    fn mremap_and_fork_take_private_pages_along() {
+    fn a_punched_hole_takes_the_zero_page_over_it_along() {
+        let punch = Op::Fallocate { fd: MEMFD, mode: FallocMode::PUNCH_HOLE, offset: PAGE_SIZE, len: PAGE_SIZE };
+        assert_eq!(zero_page_goes(punch), []);
+        assert_eq!(names(&zero_page_goes(Op::Poll { fd: UFFD })), ["no-data-lost"]);
+    }
+
+    #[test]
+    fn what_was_filled_through_another_mapping_is_not_missing() {
+        let both = |s: &mut State| {
+            fill_hole(s, SHARED + 3 * PAGE_SIZE, 0);
+            let pfn = (s.mem_map.len() - 1) as u16;
+            map(s, WATCHED + 3 * PAGE_SIZE, pfn, _PAGE_RW | _PAGE_ACCESSED, MmCounter::MM_SHMEMPAGES);
+        };
+        let write = Op::Pwrite { fd: MEMFD, buf: UserBuf::Fill(0), count: PAGE_SIZE, offset: 3 * PAGE_SIZE };
+        let done = Outcome::ok(PAGE_SIZE as i64);
+        assert_eq!(ran(nothing, write, both, done), []);
+        let load = Op::Load { addr: WATCHED + 3 * PAGE_SIZE };
+        assert_eq!(names(&ran(nothing, load, both, byte(0))), ["monitor-sees-every-fault"]);
+    }
+
+    #[test]
+    fn mremap_takes_private_pages_along() {
         let moved = |s: &mut State| {
             let vma = vma_at(s, ANON);
             let v = s.vmas.get_mut(vma).unwrap();
@@ -674,8 +715,9 @@ fn how_long_settled_takes() {
     for _ in 0..n {
         watch.begin(&k, task, &op);
         assert!(watch.end(&k, task, &op, &err(EFAULT)).is_empty());
+        watch.settled(&k);
     }
-    println!("begin and end: {:?}", start.elapsed() / n);
+    println!("begin, end, settled: {:?}", start.elapsed() / n);
     let start = std::time::Instant::now();
     for _ in 0..n {
         std::hint::black_box(watch.clone());

@@ -1247,7 +1247,7 @@ fn malformed_threads_and_races() {
           --> t.scn:5:14
            |
          5 |   vcpu: until
-           |              ^ `end`, `blocked`, or a kernel function"#]],
+           |              ^ `end`, `blocked`, `step N`, or a kernel function"#]],
     );
     wrong(
         "race:\n  vcpu: until shmem-fault",

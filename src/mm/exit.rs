@@ -50,7 +50,8 @@ pub async fn mmput(k: &Kernel, mm: MmId) {
     };
     crate::VM_BUG_ON!(k, now < 0);
     if now == 0 {
-        exit_mmap(k, mm).await;
+        // Boxed, as is all that is rare and large, so that the futures of common calls stay small.
+        Box::pin(exit_mmap(k, mm)).await;
         mmdrop(k, mm);
     }
 }

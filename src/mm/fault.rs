@@ -147,7 +147,7 @@ async fn do_user_addr_fault(k: &Kernel, mm: MmId, address: u64, mut flags: Fault
             return FaultEnd::Signal(Signal::SIGSEGV_ACCERR);
         }
 
-        let fault = handle_mm_fault(k, vma, address, flags).await;
+        let fault = Box::pin(handle_mm_fault(k, vma, address, flags)).await;
 
         let blocked = k.task(k.current()).blocked.is_some();
         if user_mode && blocked {

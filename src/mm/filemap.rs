@@ -20,7 +20,8 @@ fn xas_load(k: &Kernel, mapping: InodeId, index: u64) -> Option<SlotVal> {
 /// Take a page out of its slot: account, clear the slot and `page->mapping`. The index stays.
 ///
 /// Kernel:   mm/filemap.c:__delete_from_page_cache, unaccount_page_cache_page, page_cache_delete @ v5.14
-/// Fidelity: TRIMMED(cleancache, huge pages, node statistics, shadow entries, writeback accounting)
+/// Fidelity: TRIMMED(cleancache, huge pages, node statistics, shadow entries, writeback accounting; the mapcount of a page whose
+///           mapping has AS_EXITING is reset, which shmem never sets in v5.14)
 /// Locks:    page lock held; the xarray change is one step
 /// Errors:   reports "Bad page cache" for a mapped page, warns about a dirty one
 pub(crate) fn __delete_from_page_cache(k: &Kernel, mapping: InodeId, page: PageId) {
@@ -28,18 +29,6 @@ pub(crate) fn __delete_from_page_cache(k: &Kernel, mapping: InodeId, page: PageI
         k.report(Symptom::BadPageCache, || {
             format!("Bad page cache: pfn {} leaves {mapping} while {} PTEs map it", page.pfn, page_mapcount(k, page))
         });
-        let mapcount = page_mapcount(k, page);
-        // All VMAs have been torn down: the PTEs are leaked, the page need not be.
-        if k.inode(mapping).exiting && page_count(k, page) >= mapcount + 2 {
-            let now = {
-                let mut p = k.page_mut(page);
-                p.mapcount = 0;
-                p.refcount -= mapcount as i16;
-                p.refcount as i32
-            };
-            k.trace(|| Event::Map { page, delta: -mapcount, now: 0 });
-            k.trace(|| Event::Ref { page, delta: -mapcount, now });
-        }
     }
     // The bit stays set: the page may be found dirty by whoever holds a reference.
     let _ = WARN_ON_ONCE!(k, PageDirty(k, page));

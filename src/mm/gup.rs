@@ -155,7 +155,7 @@ async fn faultin_page(k: &Kernel, vma: VmaId, address: u64, flags: &mut FollFlag
         fault_flags |= FAULT_FLAG_TRIED;
     }
 
-    let ret = handle_mm_fault(k, vma, address, fault_flags).await;
+    let ret = Box::pin(handle_mm_fault(k, vma, address, fault_flags)).await;
     if ret.intersects(VM_FAULT_ERROR) {
         if let Some(err) = vm_fault_to_errno(ret) {
             return Err(err);

@@ -53,7 +53,7 @@ async fn reach(k: &Kernel, addr: u64, write: bool) -> Option<PageId> {
         if let Some(page) = hardware_access(k, mm, addr, write).await {
             return Some(page);
         }
-        if !kernel_mode_fault(k, addr, write).await {
+        if !Box::pin(kernel_mode_fault(k, addr, write)).await {
             return None;
         }
         tries += 1;

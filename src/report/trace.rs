@@ -15,7 +15,7 @@ const COLUMN: usize = 64;
 pub fn render(run: &Replay) -> String {
     let mut out = String::new();
     let mut depth: Vec<usize> = vec![0; run.task_names.len().max(1)];
-    let two = is_interleaved(&run.trace);
+    let two = has_company(&run.trace);
     let name =
         |task: TaskId| run.task_names.get(task.number() as usize).cloned().unwrap_or_else(|| format!("task {}", task.number()));
     if two {
@@ -63,21 +63,31 @@ pub fn render(run: &Replay) -> String {
 
 fn line(out: &mut String, two: bool, slot: usize, depth: usize, text: &str) {
     let indent = if two { slot * COLUMN } else { 0 } + depth * 2;
-    let _ = writeln!(out, "{:indent$}{text}", "");
+    let _ = writeln!(out, "{:indent$}{}", "", plain(text));
 }
 
-/// Do two tasks take turns inside their operations?
-fn is_interleaved(trace: &[Record]) -> bool {
-    let mut open: Vec<TaskId> = Vec::new();
-    for Record { task, event } in trace {
-        match event {
-            Event::OpBegin(_) => open.push(*task),
-            Event::OpEnd(_) => open.retain(|t| t != task),
-            Event::Enter { .. } if open.len() > 1 && open.last() != Some(task) => return true,
-            _ => {}
-        }
+/// Does more than one task do something?
+fn has_company(trace: &[Record]) -> bool {
+    let mut tasks = trace.iter().filter(|r| matches!(r.event, Event::OpBegin(_))).map(|r| r.task);
+    let first = tasks.next();
+    tasks.any(|t| Some(t) != first)
+}
+
+/// Flag words as C writes them: `VmFlags(VM_READ | VM_WRITE)` is `VM_READ|VM_WRITE`.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) =
+        rest.find("Flags(").map(|at| at + "Flags(".len()).or_else(|| rest.find("Prot(").map(|at| at + "Prot(".len()))
+    {
+        let word = rest[..at - 1].rfind(|c: char| !c.is_alphanumeric()).map_or(0, |w| w + 1);
+        out.push_str(&rest[..word]);
+        rest = &rest[at..];
+        let end = rest.find(')').unwrap_or(rest.len());
+        out.push_str(&rest[..end].replace(" | ", "|"));
+        rest = rest.get(end + 1..).unwrap_or("");
     }
-    false
+    out + rest
 }
 
 fn next_of(trace: &[Record], at: usize, task: TaskId) -> Option<&Event> {

@@ -7,7 +7,7 @@ use crate::errno::EFAULT;
 
 pub(super) static RULE: Rule = Rule {
     name: "efault-exactly-past-eof",
-    promise: "Filling a page past the end of a file fails, and COPY and ZEROPAGE answer EFAULT only for that or for their source.",
+    promise: "Filling a page past the end of a file fails; COPY and ZEROPAGE answer EFAULT only for that or their source.",
     symptom: "memory appears past the end of a file; or anonymous memory cannot be filled",
     when: When::Answer,
     finds: &["F23", "F24", "F27", "F28"],

@@ -234,13 +234,13 @@ impl Before {
     pub fn changes(&self, s: &State, v: &View) -> Vec<String> {
         let mut found = Vec::new();
         for p in &self.pages {
+            // A source that had to be faulted in may lie in the same memory or file.
+            if !self.source_sure {
+                continue;
+            }
             let pte = !pte_none(v.pte_at(self.mm, p.addr));
             if pte != p.pte {
                 found.push(format!("{:#x} was {}mapped and is {}mapped", p.addr, un(p.pte), un(pte)));
-            }
-            // A source that has to be faulted in may lie in the same file.
-            if !self.source_sure {
-                continue;
             }
             let memory = memory_cells(s, self.mm, p.addr);
             if memory != p.memory {

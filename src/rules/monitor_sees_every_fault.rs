@@ -2,16 +2,16 @@
 //! Nothing is mapped behind the monitor's back.
 
 use super::view::View;
-use super::watch::{Ran, Seen};
+use super::watch::{Ran, Registered, Seen};
 use super::{Broken, Rule, When};
 use crate::flags::*;
 use crate::kernel::PAGE_SIZE;
 use crate::mm::pgtable::pte_present;
-use crate::syscall::{Advice, FallocMode, Op};
+use crate::syscall::{Advice, FallocMode, Op, UserBuf};
 
 pub(super) static RULE: Rule = Rule {
     name: "monitor-sees-every-fault",
-    promise: "Only the monitor fills an empty entry of a registered range: MINOR where the file holds the page, MISSING elsewhere.",
+    promise: "Only the monitor fills an empty entry of a registered range: MINOR where the file holds the page, else MISSING.",
     symptom: "live migration: the guest runs on a page that was never validated or never arrived",
     when: When::Settled,
     finds: &["F02", "F03", "F12"],
@@ -46,13 +46,29 @@ fn idle(op: &Op) -> bool {
     matches!(op, Op::UffdZeropage { .. } | Op::UffdContinue { .. } | Op::UffdWake { .. } | Op::UffdRead { .. } | Op::Poll { .. })
 }
 
+/// May the operation fill the registered file without a fault of its own in the registered range?
+fn may_fill(r: &Ran, was: &Registered) -> bool {
+    let directly = matches!(r.op, Op::Pwrite { .. } | Op::Fallocate { .. } | Op::UffdCopy { .. } | Op::UffdZeropage { .. });
+    // What it touches; beyond the registered range it may fill the file through another mapping.
+    let touched = match r.op {
+        Op::Madvise { addr, len, .. } | Op::Mlock { addr, len } => Some((addr, len)),
+        Op::Pread { buf: UserBuf::Addr(addr), count, .. } | Op::Pwrite { buf: UserBuf::Addr(addr), count, .. } => {
+            Some((addr, count))
+        }
+        Op::UffdCopy { src: UserBuf::Addr(addr), len, .. } => Some((addr, len)),
+        _ => None,
+    };
+    (directly && r.inode == was.inode)
+        || touched.is_some_and(|(addr, len)| addr < was.start || addr.saturating_add(len) > was.end)
+}
+
 pub(super) fn check(v: &View, seen: &Seen, ran: &[Ran], out: &mut Vec<Broken>) {
     if seen.registered.is_empty() || ran.iter().any(|r| changes_registration(&r.op)) {
         return;
     }
     let emptied = ran.iter().any(|r| empties_files(&r.op));
     let mut busy = ran.iter().filter(|r| !idle(&r.op));
-    let (first, alone) = (busy.next(), busy.next().is_none());
+    let alone = busy.next().is_none() || busy.next().is_none();
     let mut old = seen.entries.iter().peekable();
     for line in &v.lines {
         let key = (line.mm, line.addr);
@@ -77,8 +93,7 @@ pub(super) fn check(v: &View, seen: &Seen, ran: &[Ran], out: &mut Vec<Broken>) {
             ));
         }
         // Somebody else may fill the hole of a file: then there is nothing missing any more.
-        let filled_file =
-            was.inode.is_some() && (!alone || first.is_some_and(|r| matches!(r.op, Op::Pwrite { .. }) && r.inode == was.inode));
+        let filled_file = was.inode.is_some() && (!alone || ran.iter().any(|r| may_fill(r, was)));
         // So may an operation on a range that holds another mapping of the file, in front of this one.
         let filled_there = || {
             v.lines.iter().filter(|l| (l.mm, l.addr) != key).any(|l| {

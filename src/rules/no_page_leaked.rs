@@ -7,7 +7,7 @@ use crate::kernel::State;
 
 pub(super) static RULE: Rule = Rule {
     name: "no-page-leaked",
-    promise: "When every process has exited and every file is closed, all pages are free but those of files that still have a name.",
+    promise: "When every process has exited and every file is closed, all pages are free but those of files with a name.",
     symptom: "MemFree falls with each run and never comes back",
     when: When::Exit,
     finds: &["F31"],

@@ -12,7 +12,8 @@ macro_rules! reported {
 }
 
 reported! {
-    NO_BUG "no-bug": "No BUG_ON or VM_BUG_ON triggers.", "kernel BUG at mm/...; the task dies with its locks held", ["F19", "F30"];
+    NO_BUG "no-bug": "No BUG_ON or VM_BUG_ON triggers.",
+        "kernel BUG at mm/...; the task dies with its locks held", ["F19", "F30"];
     NO_WARNING "no-warning": "No WARN_ON triggers.", "WARNING: CPU: 0 PID: ... with a call trace", [];
     RSS_COUNTERS_BALANCE "rss-counters-balance": "The resident counters are zero when an address space is freed.",
         "BUG: Bad rss-counter state mm:... type:MM_FILEPAGES val:1", [];
@@ -28,9 +29,12 @@ reported! {
         "KASAN: use-after-free; memory corruption without it", ["F19", "F30"];
     NO_SLEEP_IN_ATOMIC "no-sleep-in-atomic": "No task sleeps while it holds a spin lock.",
         "BUG: sleeping function called from invalid context", [];
-    LOCK_ORDER "lock-order": "Locks are taken in one order.", "lockdep: possible circular locking dependency detected", [];
-    NO_DEAD_WAIT "no-dead-wait": "Tasks never wait for each other in a circle.", "INFO: task blocked for more than 120 seconds", ["F09"];
-    NO_ENDLESS_LOOP "no-endless-loop": "Every system call comes to an end.", "a task uses 100% system time and cannot be killed", ["F09"];
+    LOCK_ORDER "lock-order": "Locks are taken in one order.",
+        "lockdep: possible circular locking dependency detected", [];
+    NO_DEAD_WAIT "no-dead-wait": "Tasks never wait for each other in a circle.",
+        "INFO: task blocked for more than 120 seconds", ["F09"];
+    NO_ENDLESS_LOOP "no-endless-loop": "Every system call comes to an end.",
+        "a task uses 100% system time and cannot be killed", ["F09"];
     EVICTED_INODE_IS_EMPTY "evicted-inode-is-empty": "An inode that goes away has no blocks left.",
         "WARNING in shmem_evict_inode: WARN_ON(inode->i_blocks)", ["F18", "F19"];
     SWAP_COUNTS_VALID "swap-counts-valid": "A swap slot's count neither falls below zero nor passes its limit.",

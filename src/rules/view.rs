@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One walk over the state, which all structural rules then read: every PTE with the VMA it lies in, and who holds each frame.
 
-use crate::arena::ArenaId;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::pgtable::{pte_dirty, vm_normal_page};
@@ -231,9 +230,4 @@ pub fn task_mm(s: &State, task: TaskId) -> Option<MmId> {
 /// The task sleeps: in a userfault of user mode, or inside a system call.
 pub fn asleep(s: &State, task: TaskId) -> bool {
     s.tasks.get(task).is_none_or(|t| t.blocked.is_some() || t.state != TaskState::Running)
-}
-
-/// The slot number of an id, for sorting.
-pub fn slot_of<I: ArenaId>(id: I) -> usize {
-    id.idx()
 }

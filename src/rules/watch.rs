@@ -7,6 +7,7 @@ use super::*;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::spec::bytes::Sure;
+use crate::spec::visible::{Place, place};
 use crate::spec::{Done, Mismatch, Spec, Subject};
 use crate::syscall::{MODE_DONTWAKE, Op, Outcome};
 use smallvec::SmallVec;
@@ -26,6 +27,7 @@ struct Active {
     /// Fallible calls made before it.
     fallible: u32,
     before: Option<Before>,
+    inode: Option<InodeId>,
     filling: Option<(MmId, u64, u64)>,
     /// It is in the list of what ran since the kernel had settled last.
     listed: bool,
@@ -35,6 +37,7 @@ struct Active {
 #[derive(Clone, Debug)]
 pub(super) struct Ran {
     pub op: Op,
+    /// The file that it may fill.
     pub inode: Option<InodeId>,
     /// What a COPY, ZEROPAGE or CONTINUE works on.
     pub filling: Option<(MmId, u64, u64)>,
@@ -162,9 +165,16 @@ impl Watch {
         }
         let mm = task_mm(&s, task);
         let subject = Subject::of(&s, task, op);
-        let inode = if let Subject::File(i) = subject { Some(i) } else { None };
         let filling = match (fill_of(op), subject) {
             (Some((_, start, len, _)), Subject::Uffd(_, Some(mm))) => Some((mm, start, start.saturating_add(len))),
+            _ => None,
+        };
+        let inode = match (subject, filling) {
+            (Subject::File(inode), _) => Some(inode),
+            (_, Some((mm, start, _))) => match place(&s, mm, start) {
+                Place::File(inode, _) => Some(inode),
+                _ => None,
+            },
             _ => None,
         };
         self.active.push(Active {
@@ -177,6 +187,7 @@ impl Watch {
             disturbed: false,
             fallible: k.run.fallible.get(),
             before: Before::of(&s, task, mm, subject, op),
+            inode,
             filling,
             listed: true,
         });
@@ -195,8 +206,7 @@ impl Watch {
             a.overlapped = true;
         }
         if !a.listed {
-            let inode = if let Subject::File(i) = a.subject { Some(i) } else { None };
-            self.ran.push(Ran { op: op.clone(), inode, filling: a.filling });
+            self.ran.push(Ran { op: op.clone(), inode: a.inode, filling: a.filling });
         }
         let instruction = matches!(op, Op::Load { .. } | Op::Store { .. });
         let sure = if a.overlapped {
@@ -249,6 +259,10 @@ impl Watch {
         let mut lenient = false;
         for a in self.active.iter().filter(|a| s.tasks.get(a.task).is_some_and(|t| t.blocked.is_none())) {
             lenient |= stores(&a.op);
+            if !a.listed {
+                // It may have gone on for a while and slept again.
+                self.ran.push(Ran { op: a.op.clone(), inode: a.inode, filling: a.filling });
+            }
             match (&a.op, a.mm) {
                 (Op::Fork, Some(mm)) => self.spec.fork(&s, mm, Sure::Perhaps),
                 (Op::Mremap { .. } | Op::Munmap { .. } | Op::Mmap { .. }, Some(mm)) => self.spec.resynchronise(mm),

@@ -276,7 +276,7 @@ pub async fn shmem_setattr(k: &Kernel, inode: InodeId, newsize: u64) -> KResult 
 /// Drop all pages and swap of an inode that nobody can reach any more.
 ///
 /// Kernel:   mm/shmem.c:shmem_evict_inode @ v5.14
-/// Fidelity: TRIMMED(huge-page shrink list, xattrs, inode number quota)
+/// Fidelity: TRIMMED(huge-page shrink list, xattrs, inode number quota; AS_EXITING, which shmem sets only since v5.18)
 /// Locks:    none held that order before the page lock; takes and drops shmem_swaplist_mutex
 /// Errors:   none; blocks that are left over are reported
 pub async fn shmem_evict_inode(k: &Kernel, inode: InodeId) {
@@ -289,7 +289,6 @@ pub async fn shmem_evict_inode(k: &Kernel, inode: InodeId) {
         shmem_unacct_size(k, flags, i_size);
         k.inode_mut(inode).i_size = 0;
         k.trace(|| Event::Size { inode, size: 0 });
-        k.inode_mut(inode).exiting = true;
         shmem_truncate_range(k, inode, 0, -1).await;
         while k.inode(inode).info.swaplist {
             // shmem_unuse() may be scanning this inode without the mutex: wait until it has finished.

@@ -10,6 +10,7 @@
 //! * whether a private page *exists* (populate, mlock and a failed call may or may not have copied it); its bytes are then
 //!   those that the file had, as far as the reference knows;
 //! * a private page past the end of a file survives truncation while it is in swap (before v5.18);
+//! * the zero page, where UFFDIO_ZEROPAGE put it over a private mapping of a file, goes when a hole is punched beneath;
 //! * after mremap, munmap, mmap, fork or exit that failed part way, or overlapped with something else, or sleeps half done:
 //!   the private pages of that address space (*re-synchronised*);
 //! * the bytes that a system call which sleeps half done has already written.
@@ -415,6 +416,16 @@ impl Spec {
         }
     }
 
+    /// A hole is punched. Private copies over it stay, but not the zero page: its entries are cleared along with the file's.
+    fn punch(&mut self, s: &State, inode: InodeId, from: u64, to: u64, sure: Sure) {
+        self.zero_file(inode, from, to, sure);
+        let whole = from.div_ceil(PAGE_SIZE)..to / PAGE_SIZE;
+        self.private.retain(|p| {
+            let over = matches!(place(s, p.mm, p.addr), Place::Private(Some((i, index))) if i == inode && whole.contains(&index));
+            !(over && p.cells.is_zero() && pte_of(s, p.mm, p.addr) == PteVal::None)
+        });
+    }
+
     /// Private pages in `[from, to)` go away.
     fn drop_private(&mut self, mm: MmId, from: u64, to: u64, sure: Sure) {
         let inside = |p: &PrivatePage| p.mm == mm && from <= p.addr && p.addr < to;
@@ -491,7 +502,7 @@ impl Spec {
         self.private.retain(|p| p.mm != mm);
         for line in v.lines.iter().filter(|l| l.mm == mm) {
             if v.area(line).is_some_and(|a| !a.shared())
-                && is_private_entry(s, line.pte)
+                && (is_private_entry(s, line.pte) || is_zero_page(line.pte))
                 && let Some(cells) = pte_cells(s, line.pte)
             {
                 self.private.push(PrivatePage { mm, addr: line.addr, cells: RefCells::seen(&cells), maybe: false });
@@ -540,8 +551,10 @@ impl Spec {
                         _ => (count, Sure::Perhaps),
                     };
                     let from = match d.subject {
-                        Subject::File(inode) if sure == Sure::Yes => Source::File { inode, base: offset, start: to },
-                        Subject::Mem(mm) if sure == Sure::Yes => Source::Mem { mm, base: offset, start: to },
+                        // A file that is copied into itself reads what it wrote.
+                        Subject::File(inode) if sure == Sure::Yes && !maps_file(s, mm, to, n, inode) => {
+                            Source::File { inode, base: offset, start: to }
+                        }
                         _ => Source::Any,
                     };
                     self.store(s, mm, to, to.saturating_add(n), from, sure);
@@ -551,7 +564,11 @@ impl Spec {
                 let Some(n) = ok.filter(|n| *n > 0) else { return };
                 let to = offset.saturating_add(n as u64);
                 match d.subject {
-                    Subject::File(inode) => self.write_file(s, inode, offset, to, source(buf, offset), sure),
+                    Subject::File(inode) => {
+                        let own = matches!((buf, d.mm), (UserBuf::Addr(a), Some(mm)) if maps_file(s, mm, a, n as u64, inode));
+                        let from = if own { Source::Any } else { source(buf, offset) };
+                        self.write_file(s, inode, offset, to, from, sure);
+                    }
                     Subject::Mem(mm) => self.store(s, mm, offset, to, source(buf, offset), sure),
                     _ => {}
                 }
@@ -573,7 +590,7 @@ impl Spec {
             }
             (&Op::Fallocate { mode: FallocMode::PUNCH_HOLE, offset, len, .. }, _) if ok.is_some() => {
                 if let Subject::File(inode) = d.subject {
-                    self.zero_file(inode, offset, offset.saturating_add(len), sure);
+                    self.punch(s, inode, offset, offset.saturating_add(len), sure);
                 }
             }
             (&Op::Madvise { addr, len, advice: Advice::MADV_DONTNEED }, Some(mm)) => {
@@ -590,7 +607,7 @@ impl Spec {
                     if from < to
                         && let Place::File(inode, index) = place(s, mm, from)
                     {
-                        self.zero_file(inode, index * PAGE_SIZE, index * PAGE_SIZE + (to - from), sure);
+                        self.punch(s, inode, index * PAGE_SIZE, index * PAGE_SIZE + (to - from), sure);
                     }
                 }
             }
@@ -746,7 +763,7 @@ impl Spec {
             };
             let pte = pte_of(s, p.mm, p.addr);
             if p.maybe && certain {
-                let exists = is_private_entry(s, pte) || (pte_present(pte) && vm_normal_page(pte).is_none());
+                let exists = is_private_entry(s, pte) || is_zero_page(pte);
                 if !exists {
                     self.private.remove(i);
                     continue;
@@ -837,4 +854,24 @@ fn is_private_entry(s: &State, pte: PteVal) -> bool {
             vm_normal_page(pte).and_then(|p| live_page(s, p)).is_some_and(|p| matches!(p.mapping, PageMapping::Anon(_)))
         }
     }
+}
+
+/// The shared zero page: where UFFDIO_ZEROPAGE put it over a file, it hides the file.
+fn is_zero_page(pte: PteVal) -> bool {
+    pte_present(pte) && vm_normal_page(pte).is_none()
+}
+
+/// Does some page of the range map the file?
+fn maps_file(s: &State, mm: MmId, addr: u64, len: u64, inode: InodeId) -> bool {
+    let (mut page, end) = (page_align_down(addr), addr.saturating_add(len));
+    let mut pages = 0;
+    while page < end && pages < MOST {
+        match place(s, mm, page) {
+            Place::File(i, _) | Place::Private(Some((i, _))) if i == inode => return true,
+            _ => {}
+        }
+        page += PAGE_SIZE;
+        pages += 1;
+    }
+    false
 }
