@@ -57,6 +57,7 @@ pub mod machine;
 pub mod mm;
 pub mod patch;
 pub mod point;
+pub mod random;
 pub mod replay;
 pub mod report;
 pub mod rules;

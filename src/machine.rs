@@ -25,6 +25,8 @@ struct Running {
     op: Op,
     future: Pin<Box<dyn Future<Output = End>>>,
     pause: Option<Pause>,
+    /// [`Machine::steps`] when it paused.
+    since: u64,
 }
 
 /// Why an operation could not be started.
@@ -74,6 +76,8 @@ pub struct Machine {
     pub k: Rc<Kernel>,
     running: Slab<Running>,
     completed: Vec<Completed>,
+    /// Steps made, but for those round a loop that somebody else must end.
+    steps: u64,
 }
 
 impl Machine {
@@ -85,12 +89,12 @@ impl Machine {
         let mm = crate::mm::fork::mm_alloc(&k);
         let group = k.sm().procs.insert(Process { mm: Some(mm), privileged: true, ..Process::default() });
         k.sm().tasks.insert(Task { group, ..Task::default() });
-        Machine { k, running: Slab::new(), completed: Vec::new() }
+        Machine { k, running: Slab::new(), completed: Vec::new(), steps: 0 }
     }
 
     /// Go on with a quiescent kernel.
     pub fn resume(kernel: Kernel) -> Machine {
-        Machine { k: Rc::new(kernel), running: Slab::new(), completed: Vec::new() }
+        Machine { k: Rc::new(kernel), running: Slab::new(), completed: Vec::new(), steps: 0 }
     }
 
     /// The first task of the first process.
@@ -144,7 +148,7 @@ impl Machine {
 
     fn spawn(&mut self, task: TaskId, op: Op) {
         let future = self.future(op.clone());
-        self.running.insert(Running { task, op, future, pause: None });
+        self.running.insert(Running { task, op, future, pause: None, since: 0 });
     }
 
     /// A parked fault that has been woken becomes a running operation again.
@@ -166,7 +170,7 @@ impl Machine {
             }
             let k = Rc::clone(&self.k);
             let future = Box::pin(async move { entry::run_resumed(&k).await });
-            self.running.insert(Running { task, op: entry::op_of(access), future, pause: None });
+            self.running.insert(Running { task, op: entry::op_of(access), future, pause: None, since: 0 });
         }
     }
 
@@ -175,7 +179,7 @@ impl Machine {
             None | Some(Pause::Point(_)) | Some(Pause::BeforeLock(..)) => true,
             Some(Pause::Lock(lock, mode)) => locking::is_free(&self.k, lock, mode, r.task),
             Some(Pause::Sleep) => self.k.task(r.task).state == TaskState::Running,
-            Some(Pause::Spin) => !self.running.iter().any(|(_, other)| other.pause != Some(Pause::Spin) && self.can_go_on(other)),
+            Some(Pause::Spin(_)) => self.steps != r.since || self.k.task(r.task).fatal_signal_pending,
             Some(Pause::Dead) => false,
         }
     }
@@ -212,11 +216,20 @@ impl Machine {
                 let op = self.running.remove(key).op;
                 self.ended(task, op, end);
             }
-            Err(pause) => r.pause = pause,
+            Err(pause) => {
+                self.paused(&pause);
+                let r = &mut self.running[key];
+                (r.pause, r.since) = (pause, self.steps);
+            }
         }
     }
 
+    fn paused(&mut self, pause: &Option<Pause>) {
+        self.steps += !matches!(pause, Some(Pause::Spin(_))) as u64;
+    }
+
     fn ended(&mut self, task: TaskId, op: Op, end: End) {
+        self.steps += 1;
         match end {
             End::Returned(outcome) => self.completed.push(Completed { task, op, outcome: Some(outcome) }),
             End::Blocked => {}
@@ -256,7 +269,8 @@ impl Machine {
             Ok(End::Returned(outcome)) => mine = Some(outcome),
             Ok(end) => self.ended(task, op.clone(), end),
             Err(pause) => {
-                self.running.insert(Running { task, op: op.clone(), future, pause });
+                self.paused(&pause);
+                self.running.insert(Running { task, op: op.clone(), future, pause, since: self.steps });
             }
         }
         let first = self.completed.len();
@@ -289,6 +303,16 @@ impl Machine {
     }
 
     fn report_dead_waits(&self) {
+        for (_, r) in &self.running {
+            let Some(Pause::Spin(what)) = r.pause else { continue };
+            let task = r.task;
+            let already = self.k.run.findings.borrow().iter().any(|f| f.symptom == Symptom::EndlessLoop && f.task == task);
+            if !already {
+                self.k.run.current.set(Some(task));
+                self.k.report(Symptom::EndlessLoop, || format!("{what} goes round until somebody else does something"));
+                self.k.run.current.set(None);
+            }
+        }
         let waiting: Vec<TaskId> = self.running.iter().map(|(_, r)| r.task).collect();
         for &task in &waiting {
             let Some((lock, _)) = self.waits_for(task) else { continue };

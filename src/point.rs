@@ -54,8 +54,8 @@ pub enum Pause {
     Lock(LockId, LockMode),
     /// Asleep until its task state is Running.
     Sleep,
-    /// Looks again and again until another CPU has got further: it goes on when nobody else can.
-    Spin,
+    /// Goes round in this loop until others have changed something: it can go on when anybody has made a step.
+    Spin(&'static str),
     /// Died of a BUG_ON; never goes on.
     Dead,
 }
@@ -118,22 +118,24 @@ impl Future for Schedule<'_> {
 #[must_use = "spinning does nothing unless awaited"]
 pub struct Spin<'k> {
     k: &'k Kernel,
-    spun: bool,
+    what: &'static str,
+    passed: bool,
 }
 
-/// `cond_resched()` in a loop that another CPU has to end: whoever can goes on first.
-pub fn spin(k: &Kernel) -> Spin<'_> {
-    Spin { k, spun: false }
+/// Once round a loop that somebody else must end. The others run meanwhile; when none of them can make a step, the machine is
+/// at rest although one of its CPUs is not, and the loop is reported as endless.
+pub fn spin<'k>(k: &'k Kernel, what: &'static str) -> Spin<'k> {
+    Spin { k, what, passed: false }
 }
 
 impl Future for Spin<'_> {
     type Output = ();
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if self.spun {
+        if self.passed {
             return Poll::Ready(());
         }
-        self.spun = true;
-        self.k.run.pause.set(Some(Pause::Spin));
+        self.passed = true;
+        self.k.run.pause.set(Some(Pause::Spin(self.what)));
         Poll::Pending
     }
 }

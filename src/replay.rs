@@ -2,7 +2,7 @@
 //! A scenario, run on a revision and watched by the rules.
 
 use crate::event::Record;
-use crate::kernel::{Config, TaskId};
+use crate::kernel::{Injection, TaskId};
 use crate::machine::{Completed, Machine};
 use crate::patch::Revision;
 use crate::point::Pause;
@@ -21,6 +21,8 @@ pub enum Answer {
     Killed,
     /// It could not be started: the thread was still in another operation, or gone.
     NotStarted(String),
+    /// These calls were to fail during it, and were not made.
+    NotInjected(String),
 }
 
 impl Answer {
@@ -76,6 +78,8 @@ pub struct Replay {
     pub rows: Vec<Row>,
     /// Rules found broken, each once, in the order they were found.
     pub broken: Vec<BrokenAt>,
+    /// The same with every different detail, not only the first of each rule.
+    pub details: Vec<BrokenAt>,
     /// Results that are not the promised ones.
     pub unlike: Vec<Unlike>,
     /// The choices taken where C leaves the outcome undefined, with the number of alternatives.
@@ -190,14 +194,13 @@ fn successor(chosen: &[(u8, u8)]) -> Option<Vec<u8>> {
     Some(next)
 }
 
-struct Player<'s> {
-    scenario: &'s Scenario,
+struct Player {
     machine: Machine,
     watch: Watch,
     replay: Replay,
-    /// By thread: its task, and the line and expectation of the operation it is in.
+    /// By thread: its task, and the operation it is in.
     threads: Vec<Option<TaskId>>,
-    open: Vec<Option<(usize, Expect, Op)>>,
+    open: Vec<Option<Call>>,
     line: usize,
     reported: usize,
 }
@@ -206,11 +209,6 @@ struct Player<'s> {
 pub fn replay(scenario: &Scenario, revision: Revision, choices: &[u8], tracing: bool) -> Replay {
     let machine = Machine::new(revision, scenario.machine.config());
     play(scenario, machine, choices, tracing)
-}
-
-/// As [`replay`], on the small default machine with this configuration and nothing in it.
-pub fn boot(revision: Revision, config: Config) -> Machine {
-    Machine::new(revision, config)
 }
 
 fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool) -> Replay {
@@ -229,13 +227,14 @@ fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool
         revision,
         rows: Vec::new(),
         broken: Vec::new(),
+        details: Vec::new(),
         unlike: Vec::new(),
         chosen: Vec::new(),
         trace: Vec::new(),
         task_names: scenario.threads.clone(),
     };
     let open = vec![None; threads.len()];
-    let mut p = Player { scenario, machine, watch, replay, threads, open, line: 0, reported: 0 };
+    let mut p = Player { machine, watch, replay, threads, open, line: 0, reported: 0 };
     if scenario.machine.swap > 0 {
         p.quietly(main, &Op::Swapon { slots: scenario.machine.swap });
     }
@@ -249,7 +248,7 @@ fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool
     p.finish(tracing)
 }
 
-impl Player<'_> {
+impl Player {
     fn quietly(&mut self, task: TaskId, op: &Op) {
         self.watch.begin(&self.machine.k, task, op);
         if let Ok(Some(outcome)) = self.machine.run(task, op) {
@@ -261,8 +260,12 @@ impl Player<'_> {
 
     fn record(&mut self, broken: Vec<Broken>) {
         for b in broken {
-            if !self.replay.broken.iter().any(|r| r.rule == b.rule) {
-                self.replay.broken.push(BrokenAt { rule: b.rule, detail: b.detail, line: self.line });
+            let at = BrokenAt { rule: b.rule, detail: b.detail, line: self.line };
+            if !self.replay.broken.iter().any(|r| r.rule == at.rule) {
+                self.replay.broken.push(at.clone());
+            }
+            if !self.replay.details.iter().any(|r| r.rule == at.rule && r.detail == at.detail) {
+                self.replay.details.push(at);
             }
         }
     }
@@ -293,12 +296,13 @@ impl Player<'_> {
         let refused = match self.threads.get(call.thread).copied().flatten() {
             None => Some("the thread does not exist: its fork failed".to_string()),
             Some(task) => {
-                let name = &self.scenario.threads[call.thread];
-                self.machine.note(task, crate::event::Event::OpBegin(crate::scenario::print::op(&call.op)));
-                let _ = name;
-                self.watch.begin(&self.machine.k, task, &call.op);
+                let text = crate::scenario::print::op(&call.op) + &crate::scenario::print::injected(&call.injected);
+                self.machine.note(task, crate::event::Event::OpBegin(text));
                 match self.machine.start(task, &call.op) {
-                    Ok(()) => None,
+                    Ok(()) => {
+                        self.watch.begin(&self.machine.k, task, &call.op);
+                        None
+                    }
                     Err(e) => Some(e.to_string()),
                 }
             }
@@ -309,14 +313,18 @@ impl Player<'_> {
             self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
             return false;
         }
-        self.open[call.thread] = Some((call.line, call.expect.clone(), call.op.clone()));
+        if let Some(task) = self.threads[call.thread] {
+            let injections = call.injected.iter().map(|i| Injection { task, site: i.site.clone(), skip: i.nth - 1 });
+            self.machine.k.run.inject.borrow_mut().extend(injections);
+        }
+        self.open[call.thread] = Some(call.clone());
         true
     }
 
     fn compare(&mut self, line: usize, expect: &Expect, answer: &Answer) {
         let as_promised = match (expect, answer) {
             (Expect::Any, Answer::NotStarted(_)) => false,
-            (_, Answer::NotStarted(_)) => false,
+            (_, Answer::NotStarted(_) | Answer::NotInjected(_)) => false,
             (Expect::Any, _) => true,
             (_, Answer::Killed) => false,
             (expect, answer) => expect.matches(answer.outcome()),
@@ -337,6 +345,7 @@ impl Player<'_> {
                 self.machine.note(task, crate::event::Event::OpEnd(text));
             }
             let Some(thread) = self.thread_of(task) else { continue };
+            self.not_injected(thread, task);
             if let (Op::Fork, Some(Outcome { ret: Ok(child), .. })) = (&op, &outcome) {
                 self.adopt(thread, *child as u16);
             }
@@ -345,11 +354,23 @@ impl Player<'_> {
         ended
     }
 
+    /// The thread's operation is over: what was to fail in it and was not called is not as promised.
+    fn not_injected(&mut self, thread: usize, task: TaskId) {
+        let mut missed = Vec::new();
+        self.machine.k.run.inject.borrow_mut().retain(|i| {
+            if i.task == task {
+                missed.push(i.site.clone());
+            }
+            i.task != task
+        });
+        if let (false, Some(call)) = (missed.is_empty(), &self.open[thread]) {
+            self.replay.unlike.push(Unlike { line: call.line, got: Answer::NotInjected(missed.join(", ")) });
+        }
+    }
+
     /// Give the child that `thread` has forked the name its fork line says.
     fn adopt(&mut self, thread: usize, task: u16) {
-        let line = self.open[thread].as_ref().map(|o| o.0);
-        let child = self.scenario.calls().find(|c| Some(c.line) == line && c.thread == thread).and_then(|c| c.child);
-        if let Some(child) = child {
+        if let Some(child) = self.open[thread].as_ref().and_then(|c| c.child) {
             self.threads[child] = self.machine.task(task);
         }
     }
@@ -380,8 +401,8 @@ impl Player<'_> {
     /// Operations of earlier lines that ended now.
     fn late(&mut self, ended: impl Iterator<Item = (usize, Answer)>) {
         for (thread, answer) in ended {
-            if let Some((line, _, op)) = self.open[thread].take() {
-                self.replay.rows.push(Row { line, thread, op, resumed: true, answer });
+            if let Some(call) = self.open[thread].take() {
+                self.replay.rows.push(Row { line: call.line, thread, op: call.op, resumed: true, answer });
             }
         }
     }
@@ -453,7 +474,7 @@ impl Player<'_> {
             let here = match stop {
                 Stop::End => false,
                 Stop::Steps(n) => step >= u32::from(*n),
-                Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep | Pause::Spin)),
+                Stop::Blocked => matches!(pause, Some(Pause::Lock(..) | Pause::Sleep | Pause::Spin(_))),
                 Stop::Func { name, before } => {
                     let inside = self
                         .machine

@@ -85,7 +85,10 @@ fn a_copy_goes_on_as_the_original() {
             assert_eq!(hash(&original.k), hash(&b.k));
         }
     }
-    assert!(resumed > 200 && blocked > 20, "{resumed} kernels at rest, {blocked} faults blocked in them: too few to mean anything");
+    assert!(
+        resumed > 200 && blocked > 20,
+        "{resumed} kernels at rest, {blocked} faults blocked in them: too few to mean anything"
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::mm::locking::{mmap_read_lock, mmap_read_unlock};
 use crate::mm::memory::handle_mm_fault;
 use crate::mm::mmap::find_vma;
 use crate::mm::pgtable::*;
-use crate::point::{Touch, die, point};
+use crate::point::{Touch, die, point, spin};
 use crate::syscall::Signal;
 use crate::uffd::handle::finish_wait;
 
@@ -61,7 +61,7 @@ pub(crate) async fn hardware_access(k: &Kernel, mm: MmId, addr: u64, write: bool
     }
     let set = if write { _PAGE_ACCESSED | _PAGE_DIRTY } else { _PAGE_ACCESSED };
     if !flags.contains(set) {
-        set_pte_at(k, mm, page_align_down(addr), pte, pte_with(entry, set, PteFlags::empty()));
+        native_set_pte(k, mm, page_align_down(addr), pte, pte_with(entry, set, PteFlags::empty()));
     }
     Some(page)
 }
@@ -162,7 +162,10 @@ async fn do_user_addr_fault(k: &Kernel, mm: MmId, address: u64, mut flags: Fault
             // mmap_lock has been dropped.
             flags |= FAULT_FLAG_TRIED;
             tries += 1;
-            if tries > 8 && k.endless("page fault") {
+            if !user_mode && k.task(k.current()).signal_pending {
+                // The signal keeps handle_userfault() from sleeping, and does not end a fault of kernel mode.
+                spin(k, "a kernel-mode fault with a signal pending").await;
+            } else if tries > 8 && k.endless("page fault") {
                 die(k).await;
             }
             continue;
@@ -332,7 +335,7 @@ pub(crate) mod tests {
             let pmd = mm_alloc_pmd(k, mm, addr).await.unwrap();
             assert!(pte_alloc(k, mm, pmd).await);
             let pte = pte_offset_map(k, pmd, addr).unwrap();
-            set_pte_at(k, mm, addr, pte, PteVal::Present { page, flags });
+            native_set_pte(k, mm, addr, pte, PteVal::Present { page, flags });
             page
         })
     }

@@ -75,7 +75,7 @@ pub async fn wait_on_page_writeback(k: &Kernel, page: PageId) {
         if k.endless("wait_on_page_writeback") {
             die(k).await;
         }
-        spin(k).await;
+        spin(k, "wait_on_page_writeback").await;
     }
 }
 

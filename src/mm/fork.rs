@@ -433,6 +433,7 @@ pub async fn sys_fork(k: &Kernel) -> KResult<TaskId> {
 mod tests {
     use super::*;
     use crate::kernel::{AnonVmaId, PageProt, State, Vma};
+    use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{lookup, pte_young, zero_pte};
     use std::future::Future;
     use std::pin::pin;
@@ -460,7 +461,7 @@ mod tests {
         let pmd = run(mm_alloc_pmd(&k, mm, 0x30_0000)).unwrap();
         assert!(run(pte_alloc(&k, mm, pmd)));
         let pte = pte_offset_map(&k, pmd, 0x30_0000).unwrap();
-        set_pte_at(&k, mm, 0x30_0000, pte, zero_pte(PageProt { flags: _PAGE_ACCESSED }));
+        native_set_pte(&k, mm, 0x30_0000, pte, zero_pte(PageProt { flags: _PAGE_ACCESSED }));
         (k, src, dst)
     }
 

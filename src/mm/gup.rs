@@ -65,6 +65,7 @@ fn can_follow_write_pte(pte: PteVal, flags: FollFlags) -> bool {
 /// Locks:    mmap_lock held; takes and drops the PTE lock
 /// Errors:   None means that a fault is needed
 async fn follow_page_mask(k: &Kernel, vma: VmaId, address: u64, flags: FollFlags) -> Option<PageId> {
+    let _f = k.enter("follow_page_mask", || format!("addr={address:#x} flags={flags:?}"));
     let mm = k.vma(vma).vm_mm;
     let pmd = match mm_find_pmd(k, mm, address) {
         Some(pmd) if !pmd_none(k, pmd) => pmd,

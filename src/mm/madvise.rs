@@ -615,6 +615,7 @@ mod tests {
     use crate::kernel::{MmStruct, PageProt, PageTable, Process, State, Task, Vma};
     use crate::mm::page::{SetPageActive, SetPageReferenced, lru_cache_add};
     use crate::mm::page_alloc::alloc_page;
+    use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{lookup, mk_pte, mm_alloc_pmd, pte_alloc, pte_flags, pte_offset_map};
     use std::future::Future;
     use std::pin::pin;
@@ -663,7 +664,7 @@ mod tests {
             let pmd = run(mm_alloc_pmd(&k, mm, addr)).unwrap();
             assert!(run(pte_alloc(&k, mm, pmd)));
             let pte = mk_pte(page, PageProt { flags: _PAGE_ACCESSED });
-            set_pte_at(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), pte);
+            native_set_pte(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), pte);
             pages.push(page);
         }
         let mut prev = None;

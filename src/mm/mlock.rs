@@ -449,7 +449,7 @@ mod tests {
     use crate::kernel::{MmStruct, PageProt, PageTable, State, Task, Vma};
     use crate::mm::page::{SetPageMlocked, lru_cache_add, page_count};
     use crate::mm::page_alloc::alloc_page;
-    use crate::mm::pgtable::{mk_pte, mm_alloc_pmd, pte_alloc, pte_offset_map, set_pte_at, zero_pte};
+    use crate::mm::pgtable::{mk_pte, mm_alloc_pmd, native_set_pte, pte_alloc, pte_offset_map, zero_pte};
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -480,7 +480,7 @@ mod tests {
         for (addr, val) in [(0x1000, zero_pte(prot)), (0x20_0000, mk_pte(page, prot))] {
             let pmd = run(mm_alloc_pmd(&k, mm, addr)).unwrap();
             assert!(run(pte_alloc(&k, mm, pmd)));
-            set_pte_at(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), val);
+            native_set_pte(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), val);
         }
         k.page_mut(page).mapcount = 1;
         SetPageMlocked(&k, page);

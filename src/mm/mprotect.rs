@@ -301,6 +301,7 @@ pub async fn sys_mprotect(k: &Kernel, start: u64, len: u64, prot: Prot) -> KResu
 mod tests {
     use super::*;
     use crate::kernel::{MmId, MmStruct, PageId, PageTable, State, SwpEntry, Task, Vma};
+    use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{lookup, mm_alloc_pmd, pte_alloc, pte_flags, pte_offset_map};
     use std::future::Future;
     use std::pin::pin;
@@ -326,7 +327,7 @@ mod tests {
         for &(addr, val) in ptes {
             let pmd = run(mm_alloc_pmd(&k, mm, addr)).unwrap();
             assert!(run(pte_alloc(&k, mm, pmd)));
-            set_pte_at(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), val);
+            native_set_pte(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), val);
         }
         (k, vma, mm)
     }
@@ -369,7 +370,7 @@ mod tests {
             assert!(run(pte_alloc(&k, mm, pmd)));
             let mut flags = _PAGE_DIRTY;
             flags.set(_PAGE_SOFT_DIRTY, bit);
-            set_pte_at(&k, mm, 0, pte_offset_map(&k, pmd, 0).unwrap(), present(flags));
+            native_set_pte(&k, mm, 0, pte_offset_map(&k, pmd, 0).unwrap(), present(flags));
             run(change_protection(&k, vma, 0, 0x1000, RO, acct));
             assert_eq!(pte_flags(lookup(&k, mm, 0)).contains(_PAGE_RW), writable, "{tracked} {vm_softdirty} {bit}");
         }

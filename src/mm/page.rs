@@ -131,7 +131,7 @@ pub fn put_page(k: &Kernel, page: PageId) {
 fn __put_page(k: &Kernel, page: PageId) {
     {
         let mut p = k.sm();
-        let p = &mut p.mem_map[page.pfn as usize];
+        let Some(p) = p.mem_map.get_mut(page.pfn as usize) else { return };
         // __page_cache_release: off the LRU list. A page on none keeps its flags, and is complained about.
         if p.flags.contains(PG_lru) {
             p.flags.remove(PG_lru | PG_active | PG_unevictable);

@@ -5,7 +5,7 @@
 use crate::event::Event;
 use crate::flags::*;
 use crate::kernel::{Kernel, MmId, PageId, PageProt, PageTable, PtEntry, PteVal, TableId, Vma};
-use crate::mm::locking::{LockId, LockMode, ptl_lock, release};
+use crate::mm::locking::{LockId, LockMode, assert_held, ptl_lock, release};
 use crate::point::{Touch, point};
 
 /// Entries in a table.
@@ -246,6 +246,12 @@ pub async fn ptep_get_lockless(k: &Kernel, pte: PteRef) -> PteVal {
 
 /// `set_pte_at`. The PTE lock is held.
 pub fn set_pte_at(k: &Kernel, mm: MmId, addr: u64, pte: PteRef, val: PteVal) {
+    assert_held(k, LockId::Ptl(pte.table), "a page-table entry");
+    native_set_pte(k, mm, addr, pte, val);
+}
+
+/// Store an entry, with no lock: the processor does that when it sets the accessed or the dirty bit (`native_set_pte`).
+pub fn native_set_pte(k: &Kernel, mm: MmId, addr: u64, pte: PteRef, val: PteVal) {
     // Without soft-dirty tracking the bit does not exist.
     let val = if k.s().config.soft_dirty { val } else { pte_clear_soft_dirty(val) };
     let entry = if pte_none(val) { None } else { Some(PtEntry::Pte(val)) };

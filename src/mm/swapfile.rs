@@ -540,7 +540,7 @@ pub(crate) async fn try_to_unuse(k: &Kernel) -> KResult {
             return Err(EINTR);
         }
         // An address space on its way out still names them, or somebody is about to swap out more.
-        spin(k).await;
+        spin(k, "try_to_unuse").await;
     }
 }
 

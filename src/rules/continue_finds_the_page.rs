@@ -20,6 +20,7 @@ pub(super) fn check(a: &Answer<'_>, out: &mut Vec<Broken>) {
         && !p.excused()
     {
         let how = a.errno().map_or("stopped short".to_string(), |e| format!("answered {e}"));
-        out.push(Broken::new(&RULE, format!("UFFDIO_CONTINUE {how} at {:#x}, but the file holds that page", p.addr)));
+        let page = if p.fallocated { "that page, fallocated and not written to" } else { "that page" };
+        out.push(Broken::new(&RULE, format!("UFFDIO_CONTINUE {how} at {:#x}, but the file holds {page}", p.addr)));
     }
 }

@@ -27,7 +27,8 @@ pub(super) fn check(s: &State, v: &View, out: &mut Vec<Broken>) {
     }
     for (n, (slot, users)) in s.swap.iter().zip(&v.users).enumerate() {
         if (slot.count != 0 || slot.has_cache) && users.slots == 0 {
-            out.push(Broken::new(&RULE, format!("swap slot {n} is still in use: count {:#x}", slot.count)));
+            let only = if slot.count == 0 { ", only the swap cache holds it" } else { "" };
+            out.push(Broken::new(&RULE, format!("swap slot {n} is still in use: count {:#x}{only}", slot.count)));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Only for calls whose arguments are in order (a valid range inside one registered VMA of the right kind), so that every
 //! answer is about a page. For each page, the conditions that a refusal can name; none means that the page must be filled.
 
-use super::view::{View, shmem_inode};
+use super::view::{View, live_page, shmem_inode};
 use crate::errno::Errno;
 use crate::flags::*;
 use crate::kernel::*;
@@ -41,6 +41,8 @@ pub(crate) struct PageBefore {
     pub past_eof: bool,
     /// CONTINUE: the file holds nothing there.
     pub hole: bool,
+    /// The file holds a page that nothing was written to yet, as fallocate() makes it.
+    pub fallocated: bool,
     /// The PTE holds something.
     pub pte: bool,
     /// COPY and ZEROPAGE of a shared mapping: the file holds something there.
@@ -65,6 +67,7 @@ impl fmt::Display for PageBefore {
         let all = [
             (self.past_eof, "past the end of the file"),
             (self.hole, "a hole"),
+            (self.fallocated, "fallocated and not written to"),
             (self.pte, "mapped already"),
             (self.slot, "in the file already"),
             (self.refused, "over the limit"),
@@ -88,6 +91,8 @@ pub(crate) struct Before {
     pub pages: SmallVec<[PageBefore; 2]>,
     /// The source of COPY is certain to be readable without a fault.
     pub source_sure: bool,
+    /// COPY with write protection.
+    pub write_protect: bool,
     i_blocks: i64,
     used_blocks: i64,
     vm_committed_as: i64,
@@ -210,6 +215,8 @@ impl Before {
                 addr,
                 past_eof: node.is_some_and(|n| index >= max_off(n.i_size)),
                 hole: fill == Fill::Continue && slot.is_none(),
+                fallocated: matches!(slot, Some(SlotVal::Page(p))
+                    if live_page(s, p).is_some_and(|p| !p.flags.contains(PG_uptodate))),
                 pte: !pte_none(pte_of(s, dst_mm, addr)),
                 slot: charged && slot.is_some(),
                 refused: charged && (commit || full),
@@ -224,6 +231,7 @@ impl Before {
             inode,
             pages,
             source_sure,
+            write_protect: wp,
             i_blocks: node.map_or(0, |n| n.i_blocks),
             used_blocks: sb.map_or(0, |b| b.used_blocks),
             vm_committed_as: s.vm_committed_as,

@@ -9,7 +9,7 @@ use crate::kernel::*;
 use crate::spec::bytes::Sure;
 use crate::spec::visible::{Place, place};
 use crate::spec::{Done, Mismatch, Spec, Subject};
-use crate::syscall::{MODE_DONTWAKE, Op, Outcome};
+use crate::syscall::{MODE_DONTWAKE, Op, Outcome, UserBuf};
 use smallvec::SmallVec;
 
 /// An operation that has begun and not returned.
@@ -121,6 +121,8 @@ pub struct Watch {
     ran: SmallVec<[Ran; 1]>,
     resolved: SmallVec<[Resolved; 1]>,
     found: Vec<Mismatch>,
+    /// Something has returned whose effects cannot be told any more.
+    vague: bool,
 }
 
 impl Watch {
@@ -135,6 +137,7 @@ impl Watch {
             ran: SmallVec::new(),
             resolved: SmallVec::new(),
             found: Vec::new(),
+            vague: false,
         };
         watch.view.read(&s);
         watch.seen.look(&s, &watch.view);
@@ -218,7 +221,12 @@ impl Watch {
         };
         self.found.clear();
         let done = Done { op, outcome, mm: a.mm, subject: a.subject, old_size: a.old_size, sure };
-        self.spec.apply(&s, &done, &mut self.found);
+        if a.mm.is_some_and(|mm| s.mms.get(mm).is_none()) && by_address(op) {
+            // What was there to be read or written went with the address space, before the answer was looked at.
+            self.vague |= stores(op);
+        } else {
+            self.spec.apply(&s, &done, &mut self.found);
+        }
         report_memory(&self.found, &mut out);
         out_field_matches::check(op, outcome, &mut out);
         let filled = bytes_done(outcome);
@@ -234,8 +242,12 @@ impl Watch {
                 self.view.read(&s);
                 failed_call_changes_nothing::check(before, &s, &self.view, &mut out);
             }
+            let answer = before.answer(outcome);
+            if !answer.filled().is_empty() {
+                self.view.read(&s);
+                filled_page_is_writable::check(before, &answer, &s, &self.view, &mut out);
+            }
             if !injected(k, a.fallible) {
-                let answer = before.answer(outcome);
                 continue_finds_the_page::check(&answer, &mut out);
                 continue_invents_nothing::check(&answer, &mut out);
                 efault_exactly_past_eof::check(&answer, &mut out);
@@ -251,13 +263,16 @@ impl Watch {
     pub fn settled(&mut self, k: &Kernel) -> Vec<Broken> {
         let s = k.s();
         let mut out = Vec::new();
-        self.active.retain(|a| s.tasks.get(a.task).is_some_and(|t| t.state != TaskState::Dead));
         self.view.read(&s);
         check_structure(&s, &self.view, &mut out);
         self.found.clear();
         // A fork, mremap, munmap that waits for its event to be read has done its work already.
-        let mut lenient = false;
-        for a in self.active.iter().filter(|a| s.tasks.get(a.task).is_some_and(|t| t.blocked.is_none())) {
+        let mut lenient = std::mem::take(&mut self.vague);
+        let dead = |a: &Active| s.tasks.get(a.task).is_none_or(|t| t.state == TaskState::Dead);
+        // One that was killed has done a part as well; an instruction is done or not.
+        let instruction = |a: &Active| matches!(a.op, Op::Load { .. } | Op::Store { .. });
+        let in_kernel = |a: &Active| s.tasks.get(a.task).is_none_or(|t| t.blocked.is_none());
+        for a in self.active.iter().filter(|a| if dead(a) { !instruction(a) } else { in_kernel(a) }) {
             lenient |= stores(&a.op);
             if !a.listed {
                 // It may have gone on for a while and slept again.
@@ -277,6 +292,7 @@ impl Watch {
         self.seen.look(&s, &self.view);
         self.ran.clear();
         self.resolved.clear();
+        self.active.retain(|a| !dead(a));
         for a in &mut self.active {
             a.listed = false;
         }
@@ -323,6 +339,18 @@ fn stores(op: &Op) -> bool {
             | Op::Fork
             | Op::Exit
             | Op::Store { .. }
+    )
+}
+
+/// Does what the operation does depend on what is at an address?
+fn by_address(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Madvise { .. }
+            | Op::Pread { buf: UserBuf::Addr(_), .. }
+            | Op::Pwrite { buf: UserBuf::Addr(_), .. }
+            | Op::UffdCopy { .. }
+            | Op::UffdZeropage { .. }
     )
 }
 

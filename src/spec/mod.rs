@@ -134,6 +134,8 @@ struct PrivatePage {
     cells: RefCells,
     /// It may also not exist: then the file shows through.
     maybe: bool,
+    /// When the kernel had settled last it was the zero page.
+    zero_page: bool,
 }
 
 /// What the operations of a group may store, for loads that overlap with them.
@@ -330,7 +332,7 @@ impl Spec {
                         *v = Values::any();
                     }
                 }
-                self.private.insert(i, PrivatePage { mm, addr: page, cells, maybe: sure != Sure::Yes });
+                self.private.insert(i, PrivatePage { mm, addr: page, cells, maybe: sure != Sure::Yes, zero_page: false });
                 i
             }
         };
@@ -357,6 +359,9 @@ impl Spec {
 
     /// Bytes `[from, to)` of an address space are stored to.
     fn store(&mut self, s: &State, mm: MmId, from: u64, to: u64, source: Source, sure: Sure) {
+        if from >= to {
+            return; // nothing was stored, not even where a page would have been copied for it
+        }
         // Where mappings changed meanwhile, it may have gone to what was there before.
         let sure = if matches!(sure, Sure::Overlapped(_)) && self.group.remaps { Sure::Perhaps } else { sure };
         let mut page = page_align_down(from);
@@ -505,7 +510,13 @@ impl Spec {
                 && (is_private_entry(s, line.pte) || is_zero_page(line.pte))
                 && let Some(cells) = pte_cells(s, line.pte)
             {
-                self.private.push(PrivatePage { mm, addr: line.addr, cells: RefCells::seen(&cells), maybe: false });
+                self.private.push(PrivatePage {
+                    mm,
+                    addr: line.addr,
+                    cells: RefCells::seen(&cells),
+                    maybe: false,
+                    zero_page: false,
+                });
             }
         }
         self.private.sort_by_key(|p| (p.mm, p.addr));
@@ -737,7 +748,7 @@ impl Spec {
                     cells.now.iter_mut().zip(before).for_each(|(now, before)| now.join(before));
                 }
                 if let Err(at) = self.find_private(line.mm, line.addr) {
-                    self.private.insert(at, PrivatePage { mm: line.mm, addr: line.addr, cells, maybe: false });
+                    self.private.insert(at, PrivatePage { mm: line.mm, addr: line.addr, cells, maybe: false, zero_page: false });
                 }
                 continue;
             }
@@ -784,10 +795,12 @@ impl Spec {
             } else if lenient {
                 self.private[i].cells.join(&RefCells::seen(&cells));
             } else {
-                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}", p.mm, p.addr, promised.now);
+                let gone = if p.zero_page && pte == PteVal::None { ": the zero page that covered the file is gone" } else { "" };
+                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}{gone}", p.mm, p.addr, promised.now);
                 out.push(Mismatch { kind: Kind::Lost, detail });
                 self.private[i].cells = RefCells::seen(&cells);
             }
+            self.private[i].zero_page = is_zero_page(pte);
             i += 1;
         }
     }
