@@ -41,7 +41,7 @@ fn profile(scenarios: &[Scenario], revision: Revision) -> Vec<Vec<&'static str>>
 fn rules_alone_tell_the_postings_apart() {
     let scenarios = scenarios();
     // S3 came back to what S1 does, as far as rules go: only F12 tells them apart, by what is in memory meanwhile.
-    let postings: Vec<Revision> = Revision::ALL.iter().copied().filter(|r| *r != S3).collect();
+    let postings: Vec<Revision> = Revision::ALL.iter().copied().filter(|r| *r != Revision::S3).collect();
     let profiles: Vec<_> = postings.iter().map(|&r| profile(&scenarios, r)).collect();
     for i in 0..postings.len() {
         for j in 0..i {
