@@ -18,6 +18,7 @@ use crate::mm::page::*;
 use crate::mm::pgtable::*;
 use crate::mm::rmap::do_page_add_anon_rmap;
 use crate::mm::swap_state::{delete_from_swap_cache, find_get_swap_page, lookup_swap_cache, swapin_readahead};
+use crate::point::spin;
 use crate::shmem::cache::shmem_unuse;
 
 /// `SWAP_MAP_MAX`: what a count of the swap map can hold.
@@ -532,9 +533,7 @@ pub(crate) async fn try_to_unuse(k: &Kernel) -> KResult {
             return Err(EINTR);
         }
         k.branch("slots are still in use: start over");
-        if k.endless("try_to_unuse") {
-            return Err(EINTR);
-        }
+        spin(k, "try_to_unuse").await;
     }
 }
 

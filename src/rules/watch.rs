@@ -201,7 +201,8 @@ impl Watch {
     pub fn end(&mut self, k: &Kernel, task: TaskId, op: &Op, outcome: &Outcome) -> Vec<Broken> {
         let mut out = Vec::new();
         let s = k.s();
-        let Some(at) = self.active.iter().position(|a| a.task == task) else { return out };
+        // After a call that was killed its task exits, which nobody has announced.
+        let Some(at) = self.active.iter().position(|a| a.task == task && a.op == *op) else { return out };
         let mut a = self.active.remove(at);
         // Woken by another operation that has not returned yet, it ran together with that one.
         for other in self.active.iter_mut().filter(|o| !asleep(&s, o.task)) {

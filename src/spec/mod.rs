@@ -736,8 +736,11 @@ impl Spec {
                 continue; // compared below
             }
             if !area.shared() && is_private_entry(s, line.pte) {
-                // Copied by something that does not say so: the bytes are those of the file.
-                let cells = self.beneath(file);
+                // Copied by something that does not say so: the bytes are those of the file, before or after what ran with it.
+                let mut cells = self.beneath(file);
+                for (now, before) in cells.now.iter_mut().zip(cells.before) {
+                    now.join(before);
+                }
                 if let Err(at) = self.find_private(line.mm, line.addr) {
                     self.private.insert(at, PrivatePage { mm: line.mm, addr: line.addr, cells, maybe: false, zero_page: false });
                 }
