@@ -192,8 +192,7 @@ fn successor(chosen: &[(u8, u8)]) -> Option<Vec<u8>> {
     Some(next)
 }
 
-struct Player<'s> {
-    scenario: &'s Scenario,
+struct Player {
     machine: Machine,
     watch: Watch,
     replay: Replay,
@@ -238,7 +237,7 @@ fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool
         task_names: scenario.threads.clone(),
     };
     let open = vec![None; threads.len()];
-    let mut p = Player { scenario, machine, watch, replay, threads, open, line: 0, reported: 0 };
+    let mut p = Player { machine, watch, replay, threads, open, line: 0, reported: 0 };
     if scenario.machine.swap > 0 {
         p.quietly(main, &Op::Swapon { slots: scenario.machine.swap });
     }
@@ -252,7 +251,7 @@ fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool
     p.finish(tracing)
 }
 
-impl Player<'_> {
+impl Player {
     fn quietly(&mut self, task: TaskId, op: &Op) {
         self.watch.begin(&self.machine.k, task, op);
         if let Ok(Some(outcome)) = self.machine.run(task, op) {

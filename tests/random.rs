@@ -53,7 +53,7 @@ fn rows(run: &Run) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(config(1500))]
+    #![proptest_config(config(4000))]
 
     #[test]
     fn one_after_the_other_every_rule_holds(bytes in bytes()) {
@@ -67,7 +67,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(300))]
+    #![proptest_config(config(800))]
 
     #[test]
     fn no_revision_panics(bytes in bytes(), revision in prop::sample::select(Revision::ALL)) {

@@ -222,10 +222,12 @@ impl Watch {
         };
         self.found.clear();
         let done = Done { op, outcome, mm: a.mm, subject: a.subject, old_size: a.old_size, sure };
-        if a.mm.is_some_and(|mm| s.mms.get(mm).is_none()) && by_address(op) {
-            // What was there to be read or written went with the address space, before the answer was looked at.
+        let gone = a.mm.is_some_and(|mm| s.mms.get(mm).is_none());
+        if by_address(op) && (gone || (a.overlapped && self.spec.group_remaps())) {
+            // What was at the address is there no more, or was not there yet.
             self.vague |= stores(op);
-        } else {
+        }
+        if !(by_address(op) && gone) {
             self.spec.apply(&s, &done, &mut self.found);
         }
         report_memory(&self.found, &mut out);
@@ -343,7 +345,8 @@ fn stores(op: &Op) -> bool {
 fn by_address(op: &Op) -> bool {
     matches!(
         op,
-        Op::Madvise { .. }
+        Op::Store { .. }
+            | Op::Madvise { .. }
             | Op::Pread { buf: UserBuf::Addr(_), .. }
             | Op::Pwrite { buf: UserBuf::Addr(_), .. }
             | Op::UffdCopy { .. }

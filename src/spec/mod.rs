@@ -145,6 +145,7 @@ struct Group {
     bytes: [u64; 4],
     any: bool,
     zeroing: bool,
+    remaps: bool,
 }
 
 impl Group {
@@ -236,8 +237,14 @@ impl Spec {
         self.group.number
     }
 
+    /// May an operation of the group put something else at an address?
+    pub fn group_remaps(&self) -> bool {
+        self.group.remaps
+    }
+
     /// An operation joins the group: what might it store?
     pub fn join_group(&mut self, op: &Op) {
+        self.group.remaps |= matches!(op, Op::Mmap { .. } | Op::Munmap { .. } | Op::Mremap { .. });
         match *op {
             Op::Store { value, .. } => self.group.add(value),
             Op::Pwrite { buf: UserBuf::Fill(b), .. } | Op::UffdCopy { src: UserBuf::Fill(b), .. } => {
