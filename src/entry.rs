@@ -201,7 +201,7 @@ async fn on_fd(k: &Kernel, fd: Fd, op: &Op) -> Outcome {
     vfs::get_file(k, file);
     let outcome = match k.file(file).kind {
         FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::Shmem => on_shmem(k, file, inode, op).await,
-        FileKind::Inode(_) => on_dev_zero(op),
+        FileKind::Inode(_) => on_dev_zero(k, op).await,
         FileKind::Userfaultfd(ctx) => on_userfaultfd(k, file, ctx, op).await,
         FileKind::ProcMem(mm) => on_proc_mem(k, file, mm, op).await,
     };
@@ -255,9 +255,40 @@ async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome 
     }
 }
 
-fn on_dev_zero(op: &Op) -> Outcome {
+/// Fill user memory with zeroes.
+///
+/// Kernel:   drivers/char/mem.c:read_zero @ v5.14
+/// Fidelity: TRIMMED(MAX_RW_COUNT)
+/// Locks:    none; may sleep
+/// Errors:   EFAULT nothing could be written
+async fn read_zero(k: &Kernel, buf: u64, count: u64) -> KResult<u64> {
+    let mut cleared = 0;
+    while cleared < count {
+        let chunk = (count - cleared).min(PAGE_SIZE);
+        let left = mm::uaccess::copy_to_user(k, buf.wrapping_add(cleared), None, 0, chunk).await;
+        cleared += chunk - left;
+        if left != 0 {
+            if cleared == 0 {
+                return Err(EFAULT);
+            }
+            break;
+        }
+        if k.task(k.current()).signal_pending {
+            break;
+        }
+    }
+    Ok(cleared)
+}
+
+async fn on_dev_zero(k: &Kernel, op: &Op) -> Outcome {
     match *op {
-        Op::Pread { count, .. } => Outcome::ok(count as i64).with(Out::Data([Some(Cell::new(0)); CELLS])),
+        Op::Pread { buf, count, .. } => match read_zero(k, user_addr(buf), count).await {
+            Ok(n) => {
+                let data = CELL_AT.map(|at| (at < n).then_some(Cell::new(0)));
+                Outcome::ok(n as i64).with(Out::Data(data))
+            }
+            Err(e) => Outcome::err(e),
+        },
         Op::Pwrite { count, .. } => Outcome::ok(count as i64),
         Op::Fstat { .. } => Outcome::ok(0).with(Out::Stat { size: 0, blocks: 0 }),
         Op::Fallocate { .. } => Outcome::err(ENODEV),

@@ -167,6 +167,8 @@ pub enum Symptom {
     SleepInAtomic,
     /// A lock was taken against the order.
     LockOrder,
+    /// Something was changed without the lock that guards it.
+    Unlocked,
     /// A lock was released that was not held, or taken twice.
     BadUnlock,
     /// A task returned to user mode with a lock held.

@@ -172,13 +172,28 @@ pub struct Page {
     /// Owner.
     pub mapping: PageMapping,
     /// Offset in the owner, in pages.
-    pub index: u32,
+    pub index: u64,
     /// The swap slot while in the swap cache.
     pub private: Option<SwpEntry>,
     /// Contents.
     pub cells: Cells,
     /// Life of the frame.
     pub generation: u16,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Page {
+            flags: PageFlags::empty(),
+            refcount: 0,
+            mapcount: 0,
+            mapping: PageMapping::None,
+            index: 0,
+            private: None,
+            cells: ZERO_CELLS,
+            generation: 0,
+        }
+    }
 }
 
 impl Hash for Page {
@@ -189,7 +204,8 @@ impl Hash for Page {
             PageMapping::Anon(a) => (2, (a.idx as u64) << 16 | a.generation as u64),
         };
         h.write_u64(self.flags.bits() as u64 | (self.refcount as u16 as u64) << 32 | (self.mapcount as u16 as u64) << 48);
-        h.write_u64(kind | id << 2 | (self.index as u64) << 34);
+        h.write_u64(kind | id << 2);
+        h.write_u64(self.index);
         h.write_u64(self.cells.iter().fold(0u64, |a, c| a << 16 | c.0 as u64));
         h.write_u64(self.generation as u64 | self.private.map_or(0, |e| 1 << 32 | (e.0 as u64) << 16));
     }
@@ -687,7 +703,7 @@ impl Process {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct SwapSlot {
     /// swap_map count: PTEs that name the slot; [`SWAP_MAP_SHMEM`] for a page-cache slot.
-    pub count: u8,
+    pub count: u16,
     /// SWAP_HAS_CACHE.
     pub has_cache: bool,
     /// The page in the swap cache.
@@ -696,8 +712,8 @@ pub struct SwapSlot {
     pub disk: Option<Cells>,
 }
 
-/// `SWAP_MAP_SHMEM`: the slot belongs to a page-cache slot.
-pub const SWAP_MAP_SHMEM: u8 = 0xbf;
+/// `SWAP_MAP_SHMEM`: the slot belongs to a page-cache slot. (0xbf in the kernel, whose counts go on in continuation pages.)
+pub const SWAP_MAP_SHMEM: u16 = u16::MAX;
 
 /// What stays the same while a kernel runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -765,6 +781,56 @@ pub struct State {
     pub revision: Revision,
 }
 
+/// A call that shall fail: the one after `skip` others of this task at this site.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Injection {
+    /// Whose calls count.
+    pub task: TaskId,
+    /// As the site is called in [`SITES`].
+    pub site: String,
+    /// So many calls succeed first.
+    pub skip: u16,
+}
+
+/// The calls that may fail: allocations, charges, user copies and I/O.
+pub const SITES: &[&str] = &[
+    "add_swap_count_continuation",
+    "add_to_swap_cache",
+    "allocate_mm",
+    "anon_vma_alloc",
+    "anon_vma_chain_alloc",
+    "copy_from_user",
+    "copy_to_user",
+    "do_anonymous_page: alloc",
+    "do_anonymous_page: mem_cgroup_charge",
+    "do_cow_fault: alloc",
+    "do_cow_fault: mem_cgroup_charge",
+    "dup_task_struct",
+    "mcopy_atomic_pte",
+    "mem_cgroup_charge",
+    "mem_cgroup_swapin_charge_page",
+    "mem_rw",
+    "mincore buffer",
+    "pmd_alloc",
+    "pte_alloc",
+    "pud_alloc",
+    "shmem_add_to_page_cache",
+    "shmem_alloc_page",
+    "shmem_inode_acct_block",
+    "swap cache page",
+    "swap read",
+    "swap write",
+    "userfaultfd_ctx",
+    "userfaultfd_fork_ctx",
+    "userfaultfd_unmap_ctx",
+    "vm_area_dup",
+    "vm_enough_memory",
+    "vma alloc",
+    "wp_page_copy: alloc",
+    "wp_page_copy: alloc zeroed",
+    "wp_page_copy: mem_cgroup_charge",
+];
+
 /// What is needed to run a state and is not part of it.
 #[derive(Default)]
 pub struct Run {
@@ -786,12 +852,16 @@ pub struct Run {
     pub chosen: RefCell<Vec<(u8, u8)>>,
     /// How many calls that may fail have been made.
     pub fallible: StdCell<u32>,
-    /// Which of them shall fail (counted from 0).
+    /// Which of them shall fail (counted from 0), and which did because of `inject`.
     pub fail_at: RefCell<Vec<u32>>,
+    /// Which others shall fail, by site; each goes when it has happened.
+    pub inject: RefCell<Vec<Injection>>,
     /// What the allocation, user copy and I/O sites were called, in order (kept only while tracing).
     pub fail_sites: RefCell<Vec<&'static str>>,
     /// The function nesting of each task, by task slot (kept only while tracing).
     pub stacks: RefCell<Vec<Vec<&'static str>>>,
+    /// Where a write to a page that does not exist goes.
+    pub nowhere: RefCell<Page>,
     /// Loop guard: rounds of the current system call.
     pub rounds: StdCell<u32>,
 }
@@ -908,7 +978,7 @@ impl Kernel {
     /// A copy of the page. A stale id is reported, and reads the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page(&self, id: PageId) -> Page {
-        let page = self.s.borrow().mem_map[id.pfn as usize];
+        let page = self.s.borrow().mem_map.get(id.pfn as usize).copied().unwrap_or_default();
         if page.generation != id.generation || page.refcount <= 0 {
             self.use_after_free("page", id.pfn);
         }
@@ -918,6 +988,10 @@ impl Kernel {
     /// The page, for writing. A stale id is reported, and writes to the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page_mut(&self, id: PageId) -> RefMut<'_, Page> {
+        if id.pfn as usize >= self.s.borrow().mem_map.len() {
+            self.use_after_free("page", id.pfn);
+            return self.run.nowhere.borrow_mut();
+        }
         let page = RefMut::map(self.s.borrow_mut(), |s| &mut s.mem_map[id.pfn as usize]);
         if page.generation == id.generation && page.refcount > 0 {
             return page;
@@ -929,7 +1003,10 @@ impl Kernel {
 
     #[cold]
     fn use_after_free(&self, what: &str, number: u16) {
-        self.report(Symptom::UseAfterFree, || format!("use after free of {what} {number}"));
+        self.report(Symptom::UseAfterFree, || match number {
+            u16::MAX => format!("NULL pointer dereference: no {what}"),
+            _ => format!("use after free of {what} {number}"),
+        });
     }
 
     /// The running task.
@@ -947,7 +1024,9 @@ impl Kernel {
     pub fn report(&self, symptom: Symptom, detail: impl FnOnce() -> String) {
         let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
         let stack = self.run.stacks.borrow().get(task.idx()).map_or(Vec::new(), |s| s.iter().map(|f| f.to_string()).collect());
-        self.run.findings.borrow_mut().push(Finding { symptom, detail: detail(), task, stack });
+        // The text may come upon more to report.
+        let detail = detail();
+        self.run.findings.borrow_mut().push(Finding { symptom, detail, task, stack });
         self.trace(|| Event::Finding(symptom));
     }
 
@@ -1009,8 +1088,28 @@ impl Kernel {
             self.run.fail_sites.borrow_mut().push(site);
         }
         let fail = !self.run.fail_at.borrow().is_empty() && self.run.fail_at.borrow().contains(&n);
+        let fail = fail || !self.run.inject.borrow().is_empty() && self.injected(site, n);
         if fail {
             self.trace(|| Event::Fail(site));
+        }
+        fail
+    }
+
+    #[cold]
+    fn injected(&self, site: &'static str, n: u32) -> bool {
+        let task = self.run.current.get();
+        let mut fail = false;
+        self.run.inject.borrow_mut().retain_mut(|i| {
+            let here = Some(i.task) == task && i.site == site;
+            if here && i.skip == 0 {
+                fail = true;
+                return false;
+            }
+            i.skip -= here as u16;
+            true
+        });
+        if fail {
+            self.run.fail_at.borrow_mut().push(n);
         }
         fail
     }

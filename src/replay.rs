@@ -2,7 +2,7 @@
 //! A scenario, run on a revision and watched by the rules.
 
 use crate::event::Record;
-use crate::kernel::{Config, TaskId};
+use crate::kernel::{Injection, TaskId};
 use crate::machine::{Completed, Machine};
 use crate::patch::Revision;
 use crate::point::Pause;
@@ -21,6 +21,8 @@ pub enum Answer {
     Killed,
     /// It could not be started: the thread was still in another operation, or gone.
     NotStarted(String),
+    /// These calls were to fail during it, and were not made.
+    NotInjected(String),
 }
 
 impl Answer {
@@ -209,11 +211,6 @@ pub fn replay(scenario: &Scenario, revision: Revision, choices: &[u8], tracing: 
     play(scenario, machine, choices, tracing)
 }
 
-/// As [`replay`], on the small default machine with this configuration and nothing in it.
-pub fn boot(revision: Revision, config: Config) -> Machine {
-    Machine::new(revision, config)
-}
-
 fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool) -> Replay {
     *machine.k.run.choices.borrow_mut() = choices.to_vec();
     let has_function_stop = scenario.function_words().next().is_some();
@@ -299,7 +296,8 @@ impl Player {
         let refused = match self.threads.get(call.thread).copied().flatten() {
             None => Some("the thread does not exist: its fork failed".to_string()),
             Some(task) => {
-                self.machine.note(task, crate::event::Event::OpBegin(crate::scenario::print::op(&call.op)));
+                let text = crate::scenario::print::op(&call.op) + &crate::scenario::print::injected(&call.injected);
+                self.machine.note(task, crate::event::Event::OpBegin(text));
                 match self.machine.start(task, &call.op) {
                     Ok(()) => {
                         self.watch.begin(&self.machine.k, task, &call.op);
@@ -315,6 +313,10 @@ impl Player {
             self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
             return false;
         }
+        if let Some(task) = self.threads[call.thread] {
+            let injections = call.injected.iter().map(|i| Injection { task, site: i.site.clone(), skip: i.nth - 1 });
+            self.machine.k.run.inject.borrow_mut().extend(injections);
+        }
         self.open[call.thread] = Some(call.clone());
         true
     }
@@ -322,7 +324,7 @@ impl Player {
     fn compare(&mut self, line: usize, expect: &Expect, answer: &Answer) {
         let as_promised = match (expect, answer) {
             (Expect::Any, Answer::NotStarted(_)) => false,
-            (_, Answer::NotStarted(_)) => false,
+            (_, Answer::NotStarted(_) | Answer::NotInjected(_)) => false,
             (Expect::Any, _) => true,
             (_, Answer::Killed) => false,
             (expect, answer) => expect.matches(answer.outcome()),
@@ -343,12 +345,27 @@ impl Player {
                 self.machine.note(task, crate::event::Event::OpEnd(text));
             }
             let Some(thread) = self.thread_of(task) else { continue };
+            self.not_injected(thread, task);
             if let (Op::Fork, Some(Outcome { ret: Ok(child), .. })) = (&op, &outcome) {
                 self.adopt(thread, *child as u16);
             }
             ended.push((thread, outcome.map_or(Answer::Killed, Answer::Returned)));
         }
         ended
+    }
+
+    /// The thread's operation is over: what was to fail in it and was not called is not as promised.
+    fn not_injected(&mut self, thread: usize, task: TaskId) {
+        let mut missed = Vec::new();
+        self.machine.k.run.inject.borrow_mut().retain(|i| {
+            if i.task == task {
+                missed.push(i.site.clone());
+            }
+            i.task != task
+        });
+        if let (false, Some(call)) = (missed.is_empty(), &self.open[thread]) {
+            self.replay.unlike.push(Unlike { line: call.line, got: Answer::NotInjected(missed.join(", ")) });
+        }
     }
 
     /// Give the child that `thread` has forked the name its fork line says.

@@ -25,7 +25,7 @@ fn cells(byte: u8) -> Cells {
 
 fn page(flags: PageFlags, mapping: PageMapping, index: u32, byte: u8) -> Page {
     let (refcount, mapcount) = (1, 0);
-    Page { flags, refcount, mapcount, mapping, index, private: None, cells: cells(byte), generation: 0 }
+    Page { flags, refcount, mapcount, mapping, index: index.into(), private: None, cells: cells(byte), generation: 0 }
 }
 
 fn id(pfn: u16) -> PageId {
@@ -443,6 +443,13 @@ static CASES: &[Case] = cases! {
     "out-field-matches":
         ran(continued, cont(WATCHED, 2), nothing, err(EEXIST)),
         ran(continued, cont(WATCHED, 2), nothing, Outcome::err(EEXIST).with(Out::Done(0)));
+    "filled-page-is-writable":
+        ran(nothing, copy(WATCHED + 3 * PAGE_SIZE, 9), |s| fill_hole(s, WATCHED + 3 * PAGE_SIZE, 9), ok(PAGE_SIZE)),
+        ran(nothing, copy(WATCHED + 3 * PAGE_SIZE, 9), |s| {
+            fill_hole(s, WATCHED + 3 * PAGE_SIZE, 9);
+            let pfn = s.mem_map.len() as u16 - 1;
+            set_pte(s, WATCHED + 3 * PAGE_SIZE, present(pfn, _PAGE_ACCESSED | _PAGE_DIRTY));
+        }, ok(PAGE_SIZE));
     // ---- faults and progress
     "monitor-sees-every-fault":
         ran(nothing, zeropage(WATCHED_ANON), zero_pte, ok(PAGE_SIZE)),
@@ -467,6 +474,7 @@ static CASES: &[Case] = cases! {
     "no-use-after-free": Vec::new(), reported(Symptom::UseAfterFree);
     "no-sleep-in-atomic": Vec::new(), reported(Symptom::SleepInAtomic);
     "lock-order": Vec::new(), reported(Symptom::LockOrder);
+    "guarded-by-lock": Vec::new(), reported(Symptom::Unlocked);
     "no-dead-wait": Vec::new(), reported(Symptom::DeadWait);
     "no-endless-loop": Vec::new(), reported(Symptom::EndlessLoop);
     "evicted-inode-is-empty": Vec::new(), reported(Symptom::EvictBlocks);

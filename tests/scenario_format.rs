@@ -17,7 +17,7 @@ const HEAD: &str = "question: Why?\nthreads: main vcpu\n\n";
 /// What texts that look like scenarios are made of.
 const PIECES: &str = "question: q\n~why: w\n~machine: swap=4\n~threads: a b\n~race:\n~claims:\n~\n~\n~  ~\t~a: ~b: ~base~..~others~ holds~ breaks\
 ~until ~end~blocked~before~é~mmap(~ioctl(~fork()~ as c~fstat(3)~UFFDIO_COPY~start=~3~-1~0x10~, ~)~ = ~{~}~[~]~|~<<~1<<~\"~'~\\x~#~?\
-~<unfinished ...>~<... resumed>~<~>";
+~<unfinished ...>~<... resumed>~<~>~(INJECTED:~ swap read~#2";
 
 fn parsed(text: &str) -> Scenario {
     parse::scenario("t.scn", text).unwrap_or_else(|e| panic!("{e}\n{text}"))
@@ -1456,4 +1456,91 @@ fn programs_touch_what_they_start_with() {
     assert!(fitting * 100 > ops * 90, "{fitting} of {ops}");
     assert!(threads.iter().all(|&n| n > 1000), "{threads:?}");
     assert!((100..2000).contains(&forks), "{forks}");
+}
+
+#[test]
+fn injected_failures() {
+    let s = parsed(&format!(
+        "{HEAD}pread64(3, \"\", 1, 0) (INJECTED: swap read) = -1 EIO\n\
+         vcpu: fork() as c (INJECTED: vm_area_dup#2,allocate_mm ) <unfinished ...>\n"
+    ));
+    round_trip(&s);
+    let calls: Vec<_> = s.calls().map(|c| print::injected(&c.injected)).collect();
+    assert_eq!(calls, [" (INJECTED: swap read)", " (INJECTED: vm_area_dup#2, allocate_mm)"]);
+
+    wrong(
+        "load(0x1000) (INJECTED: shmem_aloc_page) = SIGBUS\n",
+        expect![[r#"
+        error: `shmem_aloc_page` is not a call that may fail
+          --> t.scn:4:25
+           |
+         4 | load(0x1000) (INJECTED: shmem_aloc_page) = SIGBUS
+           |                         ^^^^^^^^^^^^^^^ did you mean `shmem_alloc_page`?"#]],
+    );
+    wrong(
+        "load(0x1000) (INJECTED: swap read#0) = SIGBUS\n",
+        expect![[r#"
+        error: which call of it? 1 is the first
+          --> t.scn:4:25
+           |
+         4 | load(0x1000) (INJECTED: swap read#0) = SIGBUS
+           |                         ^^^^^^^^^^^ swap read#2"#]],
+    );
+    wrong(
+        "load(0x1000) (INJECTED) = SIGBUS\n",
+        expect![[r#"
+        error: which call fails?
+          --> t.scn:4:14
+           |
+         4 | load(0x1000) (INJECTED) = SIGBUS
+           |              ^^^^^^^^^^ write `(INJECTED: SITE)`, for instance (INJECTED: shmem_alloc_page)"#]],
+    );
+    wrong(
+        "load(0x1000) = SIGBUS (INJECTED: swap read)\n",
+        expect![[r#"
+        error: `(INJECTED: swap read)` follows the result
+          --> t.scn:4:23
+           |
+         4 | load(0x1000) = SIGBUS (INJECTED: swap read)
+           |                       ^^^^^^^^^^^^^^^^^^^^^"#]],
+    );
+    wrong(
+        "load(0x1000) (INJECTED: swap read, swap read) = SIGBUS\n",
+        expect![[r#"
+        error: `swap read` is named twice
+          --> t.scn:4:36
+           |
+         4 | load(0x1000) (INJECTED: swap read, swap read) = SIGBUS
+           |                                    ^^^^^^^^^"#]],
+    );
+}
+
+/// Every site that the source names can be made to fail by a scenario, and no other.
+#[test]
+fn all_fallible_sites_are_listed() {
+    let mut found = std::collections::BTreeSet::new();
+    let mut dirs = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for line in text.lines().filter(|l| !l.trim_start().starts_with("//")) {
+                for call in ["should_fail(\"", "alloc_page(k, \"", "alloc_page(&k, \"", "alloc_zeroed_page(k, \"", "alloc_table("]
+                {
+                    if let Some((_, rest)) = line.split_once(call)
+                        && let Some(site) = rest.split('"').nth(call.ends_with('(') as usize)
+                        && site != "test"
+                        && !line.contains("fn ")
+                    {
+                        found.insert(site.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), faultline::kernel::SITES);
 }

@@ -61,7 +61,7 @@ pub(crate) async fn hardware_access(k: &Kernel, mm: MmId, addr: u64, write: bool
     }
     let set = if write { _PAGE_ACCESSED | _PAGE_DIRTY } else { _PAGE_ACCESSED };
     if !flags.contains(set) {
-        set_pte_at(k, mm, page_align_down(addr), pte, pte_with(entry, set, PteFlags::empty()));
+        native_set_pte(k, mm, page_align_down(addr), pte, pte_with(entry, set, PteFlags::empty()));
     }
     Some(page)
 }
@@ -333,7 +333,7 @@ pub(crate) mod tests {
             let pmd = mm_alloc_pmd(k, mm, addr).await.unwrap();
             assert!(pte_alloc(k, mm, pmd).await);
             let pte = pte_offset_map(k, pmd, addr).unwrap();
-            set_pte_at(k, mm, addr, pte, PteVal::Present { page, flags });
+            native_set_pte(k, mm, addr, pte, PteVal::Present { page, flags });
             page
         })
     }

@@ -8,7 +8,7 @@ use crate::mm::locking::{lock_page, mmap_read_unlock, trylock_page, unlock_page}
 use crate::mm::memory::{VmFaultCtx, do_set_pte};
 use crate::mm::page::*;
 use crate::mm::pgtable::{PteRef, pmd_none, pte_alloc, pte_none, pte_offset_map_lock, pte_unmap_unlock, ptep_get};
-use crate::point::{Touch, die, point};
+use crate::point::{Touch, die, point, spin};
 use crate::shmem::inode::{file_inode, i_size_read};
 use crate::{BUG_ON, VM_BUG_ON, WARN_ON_ONCE};
 
@@ -37,11 +37,11 @@ pub(crate) fn __delete_from_page_cache(k: &Kernel, mapping: InodeId, page: PageI
     let old = {
         let mut inode = k.inode_mut(mapping);
         inode.nrpages -= 1;
-        inode.i_pages.set(index, None)
+        u32::try_from(index).ok().and_then(|key| inode.i_pages.set(key, None))
     };
     VM_BUG_ON!(k, old != Some(SlotVal::Page(page)));
     k.page_mut(page).mapping = PageMapping::None;
-    k.trace(|| Event::Cache { inode: mapping, index: index as u64, old, new: None });
+    k.trace(|| Event::Cache { inode: mapping, index, old, new: None });
 }
 
 /// Take a page out of the page cache and drop the cache's reference. PTEs, rss and block accounting are the caller's.
@@ -59,7 +59,7 @@ pub async fn delete_from_page_cache(k: &Kernel, page: PageId) {
         BUG_ON!(k, true);
         return;
     };
-    point(k, Touch::WriteSlot(mapping, p.index as u64)).await;
+    point(k, Touch::WriteSlot(mapping, p.index)).await;
     __delete_from_page_cache(k, mapping, page);
     put_page(k, page);
 }
@@ -67,8 +67,7 @@ pub async fn delete_from_page_cache(k: &Kernel, page: PageId) {
 /// Wait until the page is written out.
 ///
 /// Kernel:   mm/page-writeback.c:wait_on_page_writeback @ v5.14
-/// Fidelity: MODEL (writeback ends in the step that began it, so this only looks; should a writer be preempted in between, it
-///           looks again instead of sleeping on the bit)
+/// Fidelity: MODEL (the writer is never asleep, so this looks again when he has got further, instead of sleeping on the bit)
 /// Locks:    none needed; may sleep
 /// Errors:   none
 pub async fn wait_on_page_writeback(k: &Kernel, page: PageId) {
@@ -76,7 +75,7 @@ pub async fn wait_on_page_writeback(k: &Kernel, page: PageId) {
         if k.endless("wait_on_page_writeback") {
             die(k).await;
         }
-        point(k, Touch::WritePage(page)).await;
+        spin(k, "wait_on_page_writeback").await;
     }
 }
 
@@ -158,7 +157,7 @@ pub async fn find_lock_entry(k: &Kernel, mapping: InodeId, index: u64) -> Option
             }
             continue;
         }
-        VM_BUG_ON!(k, k.page(page).index as u64 != index);
+        VM_BUG_ON!(k, k.page(page).index != index);
         return Some(SlotVal::Page(page));
     }
 }
@@ -321,7 +320,7 @@ mod tests {
         {
             let mut p = k.page_mut(page);
             p.mapping = PageMapping::Inode(mapping);
-            p.index = index;
+            p.index = index as u64;
         }
         k.inode_mut(mapping).i_pages.set(index, Some(SlotVal::Page(page)));
         k.inode_mut(mapping).nrpages = 1;

@@ -10,6 +10,7 @@ use crate::kernel::{
 use crate::ladder;
 use crate::mm::exit::mmput;
 use crate::mm::locking::{LockId, LockMode, acquire, mmap_write_lock, mmap_write_unlock, ptl_lock, ptl_unlock, release};
+use crate::mm::memory::is_cow_mapping;
 use crate::mm::mmap::{vm_enough_memory, vm_unacct_memory};
 use crate::mm::page::{get_page, mm_counter};
 use crate::mm::pgtable::{Pmd, PteRef, mm_alloc_pmd, pte_alloc, pte_clear_uffd_wp, pte_mkclean, pte_mkold, pte_offset_map};
@@ -25,17 +26,12 @@ use crate::vfs::{fput, get_file};
 
 // ---- mm/memory.c --------------------------------------------------------------------------------------------------------
 
-/// `is_cow_mapping`: private, and writable some day.
-pub(crate) fn is_cow_mapping(flags: VmFlags) -> bool {
-    flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
-}
-
 /// Copy a swap entry.
 ///
 /// Kernel:   mm/memory.c:copy_nonpresent_pte @ v5.14
 /// Fidelity: TRIMMED(migration and device entries)
 /// Locks:    both PTE locks held
-/// Errors:   EIO the count of the slot is full: the caller makes room and tries again
+/// Errors:   EIO no memory to count the slot's users: the caller allocates it and tries again
 fn copy_nonpresent_pte(
     k: &Kernel,
     dst_mm: MmId,
@@ -161,9 +157,9 @@ async fn copy_pte_range(
         pte_unmap_unlock(k, orig_dst_pte);
 
         if ret.is_err() {
-            k.branch("the swap slot's count is full");
+            k.branch("no memory to count the swap slot's users: allocate where that may sleep");
             point(k, Touch::Alloc).await;
-            if k.should_fail("add_swap_count_continuation") || k.endless("copy_pte_range") {
+            if k.should_fail("add_swap_count_continuation") {
                 return Err(ENOMEM);
             }
         }
@@ -437,6 +433,7 @@ pub async fn sys_fork(k: &Kernel) -> KResult<TaskId> {
 mod tests {
     use super::*;
     use crate::kernel::{AnonVmaId, PageProt, State, Vma};
+    use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{lookup, pte_young, zero_pte};
     use std::future::Future;
     use std::pin::pin;
@@ -464,7 +461,7 @@ mod tests {
         let pmd = run(mm_alloc_pmd(&k, mm, 0x30_0000)).unwrap();
         assert!(run(pte_alloc(&k, mm, pmd)));
         let pte = pte_offset_map(&k, pmd, 0x30_0000).unwrap();
-        set_pte_at(&k, mm, 0x30_0000, pte, zero_pte(PageProt { flags: _PAGE_ACCESSED }));
+        native_set_pte(&k, mm, 0x30_0000, pte, zero_pte(PageProt { flags: _PAGE_ACCESSED }));
         (k, src, dst)
     }
 

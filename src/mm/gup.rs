@@ -65,6 +65,7 @@ fn can_follow_write_pte(pte: PteVal, flags: FollFlags) -> bool {
 /// Locks:    mmap_lock held; takes and drops the PTE lock
 /// Errors:   None means that a fault is needed
 async fn follow_page_mask(k: &Kernel, vma: VmaId, address: u64, flags: FollFlags) -> Option<PageId> {
+    let _f = k.enter("follow_page_mask", || format!("addr={address:#x} flags={flags:?}"));
     let mm = k.vma(vma).vm_mm;
     let pmd = match mm_find_pmd(k, mm, address) {
         Some(pmd) if !pmd_none(k, pmd) => pmd,
@@ -387,13 +388,14 @@ pub async fn access_remote_vm(k: &Kernel, mm: MmId, addr: u64, cells: &mut [Opti
     done
 }
 
-/// Fault in and mlock the pages of a range within one VMA. Returns pages done.
+/// Fault in and mlock the pages of a range within one VMA. Returns pages done. Without `locked` a fault that would have to
+/// wait fails.
 ///
 /// Kernel:   mm/gup.c:populate_vma_page_range @ v5.14
 /// Fidelity: TRIMMED(VM_LOCKONFAULT)
-/// Locks:    mmap_lock read held; dropped when `*locked` comes back false
+/// Locks:    mmap_lock held; dropped when `*locked` comes back false
 /// Errors:   EFAULT, ENOMEM, EINTR
-pub async fn populate_vma_page_range(k: &Kernel, vma: VmaId, start: u64, end: u64, locked: &mut bool) -> KResult<u64> {
+pub async fn populate_vma_page_range(k: &Kernel, vma: VmaId, start: u64, end: u64, locked: Option<&mut bool>) -> KResult<u64> {
     let _f = k.enter("populate_vma_page_range", || format!("{start:#x}..{end:#x}"));
     let v = k.vma(vma);
     let nr_pages = (end - start) / PAGE_SIZE;
@@ -409,7 +411,7 @@ pub async fn populate_vma_page_range(k: &Kernel, vma: VmaId, start: u64, end: u6
     if v.vm_flags.intersects(VM_READ | VM_WRITE | VM_EXEC) {
         gup_flags |= FollFlags::FOLL_FORCE;
     }
-    __get_user_pages(k, v.vm_mm, start, nr_pages, gup_flags, None, Some(locked)).await
+    __get_user_pages(k, v.vm_mm, start, nr_pages, gup_flags, None, locked).await
 }
 
 /// Fault in the pages of a range within one VMA for MADV_POPULATE_READ and MADV_POPULATE_WRITE. Returns pages done.

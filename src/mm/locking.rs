@@ -95,7 +95,7 @@ pub struct Waiting {
 pub fn is_free(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
     let s = k.s();
     if let LockId::Page(page) = lock {
-        return !s.mem_map[page.pfn as usize].flags.contains(PG_locked);
+        return s.mem_map.get(page.pfn as usize).is_none_or(|p| !p.flags.contains(PG_locked));
     }
     let conflicts = |m: LockMode| m == LockMode::Write || mode == LockMode::Write;
     if s.held.iter().any(|h| h.lock == lock && conflicts(h.mode)) {
@@ -133,7 +133,8 @@ fn check_order(k: &Kernel, lock: LockId) {
     let s = k.s();
     let mut bad = None;
     for h in s.held.iter().filter(|h| h.task == task) {
-        if h.lock == lock && !matches!((h.lock, h.mode), (_, LockMode::Read)) {
+        // For reading too: behind a writer that waits in between, the second one never gets it.
+        if h.lock == lock {
             bad = Some((Symptom::LockOrder, h.lock));
         } else if h.lock.rank() > lock.rank() {
             bad = Some((if h.lock.spins() && !lock.spins() { Symptom::SleepInAtomic } else { Symptom::LockOrder }, h.lock));
@@ -144,6 +145,15 @@ fn check_order(k: &Kernel, lock: LockId) {
     drop(s);
     if let Some((symptom, other)) = bad {
         k.report(symptom, || format!("{lock:?} taken while holding {other:?}"));
+    }
+}
+
+/// `lockdep_assert_held()`: report if the task does not hold the lock that guards what it is about to change.
+pub fn assert_held(k: &Kernel, lock: LockId, what: &str) {
+    // Without a task there is nobody to race with.
+    let Some(task) = k.run.current.get() else { return };
+    if !k.s().held.iter().any(|h| h.task == task && h.lock == lock) {
+        k.report(Symptom::Unlocked, || format!("{what} changed without {lock:?}"));
     }
 }
 

@@ -3,11 +3,12 @@
 
 #![allow(clippy::question_mark)] // mirrored functions show every exit
 
-use crate::errno::{EACCES, EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM, KResult};
+use crate::errno::{EACCES, EAGAIN, EFAULT, EFBIG, EINTR, EINVAL, ENOMEM, KResult};
 use crate::event::Event;
 use crate::flags::*;
 use crate::kernel::{
-    FileKind, InodeId, InodeKind, Kernel, MmId, PAGE_SHIFT, PAGE_SIZE, PageId, PteVal, SlotVal, VmaId, page_align,
+    FileKind, InodeId, InodeKind, Kernel, MAX_LFS_FILESIZE, MmId, PAGE_SHIFT, PAGE_SIZE, PageId, PteVal, SlotVal, VmaId,
+    page_align,
 };
 use crate::mm::gup::faultin_vma_page_range;
 use crate::mm::locking::{mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock};
@@ -463,7 +464,7 @@ async fn madvise_populate(
 /// MADV_REMOVE: punch a hole into the file behind the range.
 ///
 /// Kernel:   mm/madvise.c:madvise_remove @ v5.14
-/// Fidelity: TRIMMED(the checks of vfs_fallocate, all of which a writable shared mapping has passed)
+/// Fidelity: TRIMMED(those checks of vfs_fallocate that a writable shared mapping has passed)
 /// Locks:    mmap_lock read held; dropped and taken again (`*prev` None); takes and drops the inode lock
 /// Errors:   EINVAL the VMA is mlocked or has no file; EACCES it is not shared and writable; those of fallocate(2)
 async fn madvise_remove(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start: u64, end: u64) -> KResult {
@@ -489,7 +490,14 @@ async fn madvise_remove(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start:
     if userfaultfd_remove(k, vma, start, end).await {
         mmap_read_unlock(k, mm);
     }
-    let error = shmem_fallocate(k, f, FallocMode::PUNCH_HOLE, offset, end - start).await;
+    // vfs_fallocate: a mapping that mremap let grow may reach beyond what a file can be.
+    let error = if offset > MAX_LFS_FILESIZE {
+        Err(EINVAL)
+    } else if offset + (end - start) > MAX_LFS_FILESIZE {
+        Err(EFBIG)
+    } else {
+        shmem_fallocate(k, f, FallocMode::PUNCH_HOLE, offset, end - start).await
+    };
     fput(k, f).await;
     mmap_read_lock(k, mm).await;
     error
@@ -607,6 +615,7 @@ mod tests {
     use crate::kernel::{MmStruct, PageProt, PageTable, Process, State, Task, Vma};
     use crate::mm::page::{SetPageActive, SetPageReferenced, lru_cache_add};
     use crate::mm::page_alloc::alloc_page;
+    use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{lookup, mk_pte, mm_alloc_pmd, pte_alloc, pte_flags, pte_offset_map};
     use std::future::Future;
     use std::pin::pin;
@@ -655,7 +664,7 @@ mod tests {
             let pmd = run(mm_alloc_pmd(&k, mm, addr)).unwrap();
             assert!(run(pte_alloc(&k, mm, pmd)));
             let pte = mk_pte(page, PageProt { flags: _PAGE_ACCESSED });
-            set_pte_at(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), pte);
+            native_set_pte(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), pte);
             pages.push(page);
         }
         let mut prev = None;

@@ -112,12 +112,14 @@ async fn page_mlock(k: &Kernel, page: PageId) {
         let pte = pte_offset_map_lock(k, pmd, address).await;
         let mapped = pte_page(ptep_get(k, pte)) == Some(page);
         // munlock clears the flag before it looks at the entries: it is asked again where the entry cannot change.
-        if mapped && k.vma(vma).vm_flags.contains(VM_LOCKED) {
+        let mlocked = mapped && k.vma(vma).vm_flags.contains(VM_LOCKED);
+        if mlocked {
             k.branch("another locked mapping: mlocked again");
             mlock_vma_page(k, page).await;
         }
         pte_unmap_unlock(k, pte);
-        if mapped {
+        // page_not_mapped, or found what was looked for
+        if mlocked || !page_mapped(k, page) {
             break;
         }
     }
@@ -414,7 +416,7 @@ pub async fn __mm_populate(k: &Kernel, start: u64, len: u64, ignore_errors: bool
         };
         let nend = end.min(k.vma(here).vm_end);
         nstart = nstart.max(k.vma(here).vm_start);
-        match populate_vma_page_range(k, here, nstart, nend, &mut locked).await {
+        match populate_vma_page_range(k, here, nstart, nend, Some(&mut locked)).await {
             Err(error) => {
                 if !ignore_errors {
                     ret = Err(error);
@@ -447,7 +449,7 @@ mod tests {
     use crate::kernel::{MmStruct, PageProt, PageTable, State, Task, Vma};
     use crate::mm::page::{SetPageMlocked, lru_cache_add, page_count};
     use crate::mm::page_alloc::alloc_page;
-    use crate::mm::pgtable::{mk_pte, mm_alloc_pmd, pte_alloc, pte_offset_map, set_pte_at, zero_pte};
+    use crate::mm::pgtable::{mk_pte, mm_alloc_pmd, native_set_pte, pte_alloc, pte_offset_map, zero_pte};
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -478,7 +480,7 @@ mod tests {
         for (addr, val) in [(0x1000, zero_pte(prot)), (0x20_0000, mk_pte(page, prot))] {
             let pmd = run(mm_alloc_pmd(&k, mm, addr)).unwrap();
             assert!(run(pte_alloc(&k, mm, pmd)));
-            set_pte_at(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), val);
+            native_set_pte(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), val);
         }
         k.page_mut(page).mapcount = 1;
         SetPageMlocked(&k, page);

@@ -4,8 +4,8 @@
 use crate::errno::{EACCES, EINVAL, ENOMEM, KResult};
 use crate::event::Event;
 use crate::flags::*;
-use crate::kernel::{Kernel, MmId, PAGE_SHIFT, PAGE_SIZE, PageProt, PteVal, VmaId, page_align};
-use crate::mm::gup::{__get_user_page, FollFlags};
+use crate::kernel::{Kernel, PAGE_SHIFT, PAGE_SIZE, PageProt, PteVal, VmaId, page_align};
+use crate::mm::gup::populate_vma_page_range;
 use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
 use crate::mm::mmap::{find_vma, split_vma, vm_enough_memory, vm_unacct_memory, vma_merge, vma_next, vma_prev};
 use crate::mm::mmap::{vma_set_page_prot, vma_wants_writenotify};
@@ -118,31 +118,6 @@ pub async fn change_protection(k: &Kernel, vma: VmaId, start: u64, end: u64, new
     change_protection_range(k, vma, start, end, newprot, cp_flags).await
 }
 
-/// Fault in a VM_LOCKED range without ever letting go of mmap_lock.
-///
-/// Kernel:   mm/gup.c:populate_vma_page_range @ v5.14
-/// Fidelity: TRIMMED(called with no `locked` pointer: a fault that would have to wait fails)
-/// Locks:    mmap_lock held for write throughout
-/// Errors:   none that the caller would look at; ends at the first page that cannot be had
-async fn populate_vma_page_range_locked(k: &Kernel, mm: MmId, vma: VmaId, start: u64, end: u64) {
-    let vm_flags = k.vma(vma).vm_flags;
-    let mut gup_flags = FollFlags::FOLL_TOUCH | FollFlags::FOLL_POPULATE | FollFlags::FOLL_MLOCK;
-    // Break copy on write now, but do not dirty the pages of a shared mapping.
-    if vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE {
-        gup_flags |= FollFlags::FOLL_WRITE;
-    }
-    if vm_flags.intersects(VM_READ | VM_WRITE | VM_EXEC) {
-        gup_flags |= FollFlags::FOLL_FORCE;
-    }
-    let mut addr = start;
-    while addr < end {
-        if __get_user_page(k, mm, addr, gup_flags, None).await.is_err() {
-            return;
-        }
-        addr += PAGE_SIZE;
-    }
-}
-
 /// Give `[start, end)` of one VMA other flags: charge, merge or split, change the entries.
 ///
 /// Kernel:   mm/mprotect.c:mprotect_fixup @ v5.14
@@ -227,7 +202,8 @@ pub async fn mprotect_fixup(
     // A locked private mapping that becomes writable gets its own copies now, so that no later store has to wait.
     if oldflags & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED && newflags.contains(VM_WRITE) {
         k.branch("locked private mapping became writable: populated");
-        populate_vma_page_range_locked(k, mm, vma, start, end).await;
+        // What cannot be had now is left to faults.
+        let _ = populate_vma_page_range(k, vma, start, end, None).await;
     }
     Ok(())
 }
@@ -324,7 +300,8 @@ pub async fn sys_mprotect(k: &Kernel, start: u64, len: u64, prot: Prot) -> KResu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{MmStruct, PageId, PageTable, State, SwpEntry, Task, Vma};
+    use crate::kernel::{MmId, MmStruct, PageId, PageTable, State, SwpEntry, Task, Vma};
+    use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{lookup, mm_alloc_pmd, pte_alloc, pte_flags, pte_offset_map};
     use std::future::Future;
     use std::pin::pin;
@@ -350,7 +327,7 @@ mod tests {
         for &(addr, val) in ptes {
             let pmd = run(mm_alloc_pmd(&k, mm, addr)).unwrap();
             assert!(run(pte_alloc(&k, mm, pmd)));
-            set_pte_at(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), val);
+            native_set_pte(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), val);
         }
         (k, vma, mm)
     }
@@ -393,7 +370,7 @@ mod tests {
             assert!(run(pte_alloc(&k, mm, pmd)));
             let mut flags = _PAGE_DIRTY;
             flags.set(_PAGE_SOFT_DIRTY, bit);
-            set_pte_at(&k, mm, 0, pte_offset_map(&k, pmd, 0).unwrap(), present(flags));
+            native_set_pte(&k, mm, 0, pte_offset_map(&k, pmd, 0).unwrap(), present(flags));
             run(change_protection(&k, vma, 0, 0x1000, RO, acct));
             assert_eq!(pte_flags(lookup(&k, mm, 0)).contains(_PAGE_RW), writable, "{tracked} {vm_softdirty} {bit}");
         }

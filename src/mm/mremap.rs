@@ -526,6 +526,7 @@ pub async fn sys_mremap(k: &Kernel, old: u64, old_len: u64, new_len: u64, new: O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{PteRef, all_ptes, free_pgd_range, lookup, pte_mkuffd_wp};
     use crate::mm::vma_merge::{mm_alloc_pgd, vm_area_alloc, vma_link};
     use std::future::Future;
@@ -567,7 +568,7 @@ mod tests {
         });
         let pte: PteRef = pte;
         let val = pte_mkuffd_wp(PteVal::Swap { entry: SwpEntry((addr >> PAGE_SHIFT) as u16), flags: PteFlags::empty() });
-        set_pte_at(k, mm, addr, pte, val);
+        native_set_pte(k, mm, addr, pte, val);
         val
     }
 

@@ -131,9 +131,11 @@ pub fn put_page(k: &Kernel, page: PageId) {
 fn __put_page(k: &Kernel, page: PageId) {
     {
         let mut p = k.sm();
-        let p = &mut p.mem_map[page.pfn as usize];
-        // __page_cache_release: off the LRU list.
-        p.flags.remove(PG_lru | PG_active | PG_unevictable | PG_mlocked);
+        let Some(p) = p.mem_map.get_mut(page.pfn as usize) else { return };
+        // __page_cache_release: off the LRU list. A page on none keeps its flags, and is complained about.
+        if p.flags.contains(PG_lru) {
+            p.flags.remove(PG_lru | PG_active | PG_unevictable);
+        }
     }
     free_unref_page(k, page);
 }
@@ -267,8 +269,11 @@ pub fn page_evictable(k: &Kernel, page: PageId) -> bool {
 pub fn mark_page_accessed(k: &Kernel, page: PageId) {
     if !PageReferenced(k, page) {
         SetPageReferenced(k, page);
-    } else if !PageUnevictable(k, page) && !PageActive(k, page) && PageLRU(k, page) {
-        SetPageActive(k, page);
+    } else if !PageUnevictable(k, page) && !PageActive(k, page) {
+        // On no list: __lru_cache_activate_page looks for it in the batch. An isolated page is left as it is.
+        if PageLRU(k, page) || k.s().lru_pvec.contains(&page) {
+            SetPageActive(k, page);
+        }
         ClearPageReferenced(k, page);
     }
 }
@@ -280,6 +285,11 @@ pub fn mark_page_accessed(k: &Kernel, page: PageId) {
 /// Locks:    none (callers on shared pages hold the page lock or ptl)
 /// Errors:   none
 pub fn set_page_dirty(k: &Kernel, page: PageId) -> bool {
+    if page_mapping(k, page) != MappingOf::None && k.page(page).flags.contains(PG_reclaim) {
+        // It will not be free soon.
+        k.page_mut(page).flags.remove(PG_reclaim);
+        k.trace(|| Event::Flag { page, flag: PG_reclaim, set: false });
+    }
     !TestSetPageDirty(k, page)
 }
 

@@ -67,7 +67,7 @@ pub async fn alloc_zeroed_page(k: &Kernel, site: &'static str) -> Option<PageId>
 /// Locks:    none
 /// Errors:   reports "Bad page state"
 pub fn free_unref_page(k: &Kernel, page: PageId) {
-    let p = k.s().mem_map[page.pfn as usize];
+    let Some(p) = k.s().mem_map.get(page.pfn as usize).copied() else { return };
     if p.mapcount != 0 {
         bad_page(k, page, "nonzero mapcount");
     }

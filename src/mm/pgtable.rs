@@ -5,11 +5,13 @@
 use crate::event::Event;
 use crate::flags::*;
 use crate::kernel::{Kernel, MmId, PageId, PageProt, PageTable, PtEntry, PteVal, TableId, Vma};
-use crate::mm::locking::{LockId, LockMode, ptl_lock, release};
+use crate::mm::locking::{LockId, LockMode, assert_held, ptl_lock, release};
 use crate::point::{Touch, point};
 
 /// Entries in a table.
 pub const PTRS_PER_PTE: u64 = 512;
+/// Page tables that the machine has memory for.
+const MAX_TABLES: usize = 256;
 /// Bytes that one PTE table maps.
 pub const PMD_SIZE: u64 = 1 << 21;
 
@@ -172,6 +174,11 @@ async fn alloc_table(k: &Kernel, mm: MmId, parent: TableId, idx: u32, level: u8,
     if let Some(t) = child(k, parent, idx) {
         return Some(t);
     }
+    // Page tables are not made of the model's frames. Without any limit, populating a huge mapping with the zero page would
+    // take all memory of the machine that runs the model.
+    if k.s().tables.len() >= MAX_TABLES {
+        return None;
+    }
     let table = k.sm().tables.insert(PageTable { level, ..PageTable::default() });
     k.table_mut(parent).entries.set(idx, Some(PtEntry::Table(table)));
     k.mm_mut(mm).pgtables += 1;
@@ -239,6 +246,12 @@ pub async fn ptep_get_lockless(k: &Kernel, pte: PteRef) -> PteVal {
 
 /// `set_pte_at`. The PTE lock is held.
 pub fn set_pte_at(k: &Kernel, mm: MmId, addr: u64, pte: PteRef, val: PteVal) {
+    assert_held(k, LockId::Ptl(pte.table), "a page-table entry");
+    native_set_pte(k, mm, addr, pte, val);
+}
+
+/// Store an entry, with no lock: the processor does that when it sets the accessed or the dirty bit (`native_set_pte`).
+pub fn native_set_pte(k: &Kernel, mm: MmId, addr: u64, pte: PteRef, val: PteVal) {
     // Without soft-dirty tracking the bit does not exist.
     let val = if k.s().config.soft_dirty { val } else { pte_clear_soft_dirty(val) };
     let entry = if pte_none(val) { None } else { Some(PtEntry::Pte(val)) };

@@ -344,7 +344,7 @@ pub fn linear_page_index(k: &Kernel, vma: VmaId, address: u64) -> u64 {
 /// Locks:    the rmap lock of the page held
 /// Errors:   None is -EFAULT
 pub fn vma_address(k: &Kernel, page: PageId, vma: VmaId) -> Option<u64> {
-    let pgoff = k.page(page).index as u64;
+    let pgoff = k.page(page).index;
     let v = k.vma(vma);
     if pgoff < v.vm_pgoff {
         return None;
@@ -480,7 +480,7 @@ fn __page_set_anon_rmap(k: &Kernel, page: PageId, vma: VmaId, address: u64, excl
     if !exclusive {
         anon_vma = anon_vma_root(k, anon_vma);
     }
-    let index = linear_page_index(k, vma, address) as u32;
+    let index = linear_page_index(k, vma, address);
     let mut p = k.page_mut(page);
     p.mapping = PageMapping::Anon(anon_vma);
     p.index = index;
@@ -500,7 +500,11 @@ pub fn do_page_add_anon_rmap(k: &Kernel, page: PageId, vma: VmaId, address: u64,
         __page_set_anon_rmap(k, page, vma, address, exclusive);
     } else {
         // __page_check_anon_rmap
-        VM_BUG_ON!(k, k.page(page).index as u64 != linear_page_index(k, vma, address));
+        let family = |anon_vma| anon_vma_root(k, anon_vma);
+        if let (PageMapping::Anon(theirs), Some(ours)) = (k.page(page).mapping, k.vma(vma).anon_vma) {
+            VM_BUG_ON!(k, family(theirs) != family(ours));
+        }
+        VM_BUG_ON!(k, k.page(page).index != linear_page_index(k, vma, address));
     }
 }
 

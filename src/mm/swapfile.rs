@@ -18,11 +18,14 @@ use crate::mm::page::*;
 use crate::mm::pgtable::*;
 use crate::mm::rmap::do_page_add_anon_rmap;
 use crate::mm::swap_state::{delete_from_swap_cache, find_get_swap_page, lookup_swap_cache, swapin_readahead};
+use crate::mm::zap::{next_pte_table, pmd_addr_end};
 use crate::point::spin;
 use crate::shmem::cache::shmem_unuse;
 
-/// `SWAP_MAP_MAX`: what a count of the swap map can hold.
-pub const SWAP_MAP_MAX: u8 = 0x3e;
+/// `SWAP_MAP_MAX`: what a count of the swap map can hold. A higher one goes on in a continuation page.
+pub const SWAP_MAP_MAX: u16 = 0x3e;
+/// What a continuation page adds.
+const SWAP_CONT_MAX: u16 = 0x7f + 1;
 
 // ---- slots --------------------------------------------------------------------------------------------------------------
 
@@ -136,10 +139,16 @@ enum Usage {
 /// Add a user to a slot.
 ///
 /// Kernel:   mm/swapfile.c:__swap_duplicate @ v5.14
-/// Fidelity: TRIMMED(continuation pages: a count cannot go beyond SWAP_MAP_MAX)
+/// Fidelity: TRIMMED(continuation pages: the count is wide enough, but where one would have to be allocated, that may fail)
 /// Locks:    none
 /// Errors:   EINVAL no such slot, or one of a page cache; ENOENT the slot is free; EEXIST has a page in the swap cache; ENOMEM
+///           a continuation page is needed
 fn __swap_duplicate(k: &Kernel, entry: SwpEntry, usage: Usage) -> KResult {
+    let count = slot(k, entry).count;
+    let continues = count >= SWAP_MAP_MAX && count != SWAP_MAP_SHMEM && (count - SWAP_MAP_MAX).is_multiple_of(SWAP_CONT_MAX);
+    if usage == Usage::Pte && continues && k.should_fail("add_swap_count_continuation") {
+        return Err(ENOMEM);
+    }
     let mut s = k.sm();
     let Some(slot) = s.swap.get_mut(entry.0 as usize) else { return Err(EINVAL) };
     if usage == Usage::Cache {
@@ -151,13 +160,10 @@ fn __swap_duplicate(k: &Kernel, entry: SwpEntry, usage: Usage) -> KResult {
             return Err(ENOENT);
         }
     } else if slot.count != 0 || slot.has_cache {
-        if slot.count < SWAP_MAP_MAX {
-            // The marker is added like a count, and so only right on a count of 0.
-            slot.count += if usage == Usage::Shmem { SWAP_MAP_SHMEM } else { 1 };
-        } else if slot.count > SWAP_MAP_MAX {
-            return Err(EINVAL);
-        } else {
-            return Err(ENOMEM);
+        match slot.count.checked_add(if usage == Usage::Shmem { SWAP_MAP_SHMEM } else { 1 }) {
+            Some(count) => slot.count = count,
+            // The marker is no count, and can stand only where there is none.
+            None => return Err(EINVAL),
         }
     } else {
         return Err(ENOENT);
@@ -168,9 +174,9 @@ fn __swap_duplicate(k: &Kernel, entry: SwpEntry, usage: Usage) -> KResult {
 /// One more PTE names the slot.
 ///
 /// Kernel:   mm/swapfile.c:swap_duplicate @ v5.14
-/// Fidelity: TRIMMED(continuation pages)
+/// Fidelity: TRIMMED(continuation pages, see __swap_duplicate)
 /// Locks:    none; may not sleep
-/// Errors:   ENOMEM the count is full; a bad entry goes unnoticed by the caller, as in the kernel, and is reported here
+/// Errors:   ENOMEM no memory to count on; a bad entry goes unnoticed by the caller, as in the kernel, and is reported here
 pub fn swap_duplicate(k: &Kernel, entry: SwpEntry) -> KResult {
     match __swap_duplicate(k, entry, Usage::Pte) {
         Err(ENOMEM) => Err(ENOMEM),
@@ -214,7 +220,7 @@ pub(crate) fn swapcache_prepare(k: &Kernel, entry: SwpEntry) -> KResult {
 /// Fidelity: TRIMMED(continuation pages)
 /// Locks:    none
 /// Errors:   none; a count below zero is reported, and stays zero
-fn __swap_entry_free(k: &Kernel, entry: SwpEntry) -> (u8, bool) {
+fn __swap_entry_free(k: &Kernel, entry: SwpEntry) -> (u16, bool) {
     let mut underflow = false;
     let left = {
         let mut s = k.sm();
@@ -253,12 +259,12 @@ pub fn swap_free(k: &Kernel, entry: SwpEntry) {
 }
 
 /// `page_swapcount`: the users of the slot in whose cache the page is.
-fn page_swapcount(k: &Kernel, page: PageId) -> u8 {
+fn page_swapcount(k: &Kernel, page: PageId) -> u16 {
     k.page(page).private.map_or(0, |entry| slot(k, entry).count)
 }
 
 /// `__swap_count`: users of the slot; [`SWAP_MAP_SHMEM`] for a page-cache slot.
-pub fn __swap_count(k: &Kernel, entry: SwpEntry) -> u8 {
+pub fn __swap_count(k: &Kernel, entry: SwpEntry) -> u16 {
     slot(k, entry).count
 }
 
@@ -401,7 +407,8 @@ async fn unuse_pte_range(k: &Kernel, vma: VmaId, pmd: Pmd, start: u64, end: u64)
         }
         match page {
             None => {
-                if __swap_count(k, entry) != 0 {
+                let slot = slot(k, entry);
+                if slot.count != 0 || slot.has_cache {
                     return Err(ENOMEM);
                 }
                 k.branch("the slot was freed meanwhile");
@@ -424,19 +431,15 @@ async fn unuse_pte_range(k: &Kernel, vma: VmaId, pmd: Pmd, start: u64, end: u64)
 /// Bring back what the VMA has in swap.
 ///
 /// Kernel:   mm/swapfile.c:unuse_vma, unuse_p4d_range, unuse_pud_range, unuse_pmd_range @ v5.14
-/// Fidelity: MIRROR
+/// Fidelity: MIRROR (tables that do not exist are stepped over at once)
 /// Locks:    mmap_lock read held
 /// Errors:   ENOMEM
 async fn unuse_vma(k: &Kernel, vma: VmaId) -> KResult {
     let v = k.vma(vma);
     let mut addr = v.vm_start;
-    while addr < v.vm_end {
-        let next = ((addr & !(PMD_SIZE - 1)) + PMD_SIZE).min(v.vm_end);
-        // pmd_none_or_clear_bad: without a table there is nothing to look at.
-        let pmd = mm_find_pmd(k, v.vm_mm, addr).filter(|pmd| !pmd_none(k, *pmd));
-        if let Some(pmd) = pmd
-            && let Err(ret) = unuse_pte_range(k, vma, pmd, addr, next).await
-        {
+    while let Some((at, pmd)) = next_pte_table(k, v.vm_mm, addr, v.vm_end) {
+        let next = pmd_addr_end(at, v.vm_end);
+        if let Err(ret) = unuse_pte_range(k, vma, pmd, at, next).await {
             return Err(ret);
         }
         addr = next;
@@ -533,6 +536,10 @@ pub(crate) async fn try_to_unuse(k: &Kernel) -> KResult {
             return Err(EINTR);
         }
         k.branch("slots are still in use: start over");
+        if k.endless("try_to_unuse") {
+            return Err(EINTR);
+        }
+        // An address space on its way out still names them, or somebody is about to swap out more.
         spin(k, "try_to_unuse").await;
     }
 }

@@ -95,7 +95,7 @@ async fn __remove_mapping(k: &Kernel, mapping: MappingOf, page: PageId) -> bool 
     BUG_ON!(k, mapping != page_mapping(k, page));
 
     match mapping {
-        MappingOf::Inode(inode) => point(k, Touch::WriteSlot(inode, k.page(page).index as u64)).await,
+        MappingOf::Inode(inode) => point(k, Touch::WriteSlot(inode, k.page(page).index)).await,
         _ => point(k, Touch::WritePage(page)).await,
     }
     // A lookup may have found the page meanwhile. References first, PG_dirty after: whoever makes it dirty has a reference, and

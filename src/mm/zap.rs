@@ -378,7 +378,7 @@ pub async fn unmap_mapping_page(k: &Kernel, page: PageId) {
         return;
     };
     let details = ZapDetails { check_mapping: Some(mapping) };
-    let index = p.index as u64;
+    let index = p.index;
 
     acquire(k, LockId::IMmap(mapping), LockMode::Write).await;
     unmap_mapping_range_tree(k, mapping, index, index, details).await;
@@ -421,6 +421,7 @@ mod tests {
     use super::*;
     use crate::flags::{_PAGE_ACCESSED, _PAGE_DIRTY};
     use crate::kernel::{MmStruct, PageProt, PageTable, State, Task, Vma};
+    use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{all_ptes, mm_alloc_pmd, pte_alloc, pte_offset_map, zero_pte};
     use std::future::Future;
     use std::pin::pin;
@@ -446,7 +447,7 @@ mod tests {
         for addr in ADDRS {
             let pmd = run(mm_alloc_pmd(&k, mm, addr)).unwrap();
             assert!(run(pte_alloc(&k, mm, pmd)));
-            set_pte_at(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), zero_pte(ZERO));
+            native_set_pte(&k, mm, addr, pte_offset_map(&k, pmd, addr).unwrap(), zero_pte(ZERO));
         }
         let ids = vmas.iter().map(|&(vm_start, vm_end)| {
             let v = k.sm().vmas.insert(Vma { vm_start, vm_end, vm_mm: mm, ..Vma::default() });
@@ -503,7 +504,7 @@ mod tests {
         let (k, mm, vmas) = mapped(&[(0x1000, 0x2000)]);
         let pte = next_pte_table(&k, mm, 0x1000, 0x2000).and_then(|(_, pmd)| pte_offset_map(&k, pmd, 0x1000)).unwrap();
         let swap = PteVal::Swap { entry: crate::kernel::SwpEntry(1), flags: crate::flags::PteFlags::empty() };
-        set_pte_at(&k, mm, 0x1000, pte, swap);
+        native_set_pte(&k, mm, 0x1000, pte, swap);
         run(zap_page_range_single(&k, vmas[0], 0, 1 << 40, Some(ZapDetails { check_mapping: None })));
         assert_eq!(walk(&k, mm, 0, 1 << 47), ADDRS);
     }

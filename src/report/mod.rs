@@ -23,6 +23,7 @@ pub fn answer(op: &Op, answer: &Answer) -> String {
         Answer::Blocked => "<unfinished ...>".to_string(),
         Answer::Killed => "+++ killed +++".to_string(),
         Answer::NotStarted(why) => format!("? {why}"),
+        Answer::NotInjected(sites) => format!("? not called: {sites}"),
     }
 }
 

@@ -2,7 +2,7 @@
 //! One scenario on several revisions, results side by side.
 
 use super::{answer, fold};
-use crate::replay::{Judgement, Replay, Row, Verdicts};
+use crate::replay::{Answer, Judgement, Replay, Row, Verdicts};
 use crate::scenario::{Scenario, print};
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ pub fn render(scenario: &Scenario, verdicts: &[Verdicts]) -> String {
             let name = print::op(&any.op);
             format!("{who}<... {} resumed>", name.split('(').next().unwrap_or(""))
         } else {
-            format!("{who}{}", print::op(&any.op))
+            format!("{who}{}{}", print::op(&any.op), injected(scenario, any.line))
         };
         let answers: Vec<String> =
             rows.iter().map(|r| r.map_or("(not reached)".to_string(), |r| answer(&r.op, &r.answer))).collect();
@@ -56,7 +56,10 @@ pub fn render(scenario: &Scenario, verdicts: &[Verdicts]) -> String {
             if !run.broken.is_empty() {
                 break;
             }
-            let _ = writeln!(out, "{name:8} line {}: the answer is not the promised one", u.line);
+            let _ = match &u.got {
+                Answer::NotInjected(sites) => writeln!(out, "{name:8} line {}: no call of {sites} could be made to fail", u.line),
+                _ => writeln!(out, "{name:8} line {}: the answer is not the promised one", u.line),
+            };
         }
         let judgement = match v.judge(scenario, run.revision) {
             Judgement::AsClaimed => "as claimed",
@@ -66,6 +69,11 @@ pub fn render(scenario: &Scenario, verdicts: &[Verdicts]) -> String {
         let _ = writeln!(out, "{name:8} {judgement}");
     }
     out
+}
+
+/// What was made to fail in the operation of this line.
+fn injected(scenario: &Scenario, line: usize) -> String {
+    scenario.calls().find(|c| c.line == line).map_or(String::new(), |c| print::injected(&c.injected))
 }
 
 /// What tells a row from another: its line, and whether it is the end of an unfinished operation.

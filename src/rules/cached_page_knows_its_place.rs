@@ -19,7 +19,7 @@ pub(super) fn check(s: &State, v: &View, out: &mut Vec<Broken>) {
             let SlotVal::Page(page) = slot else { continue };
             match live_page(s, page) {
                 None => out.push(Broken::new(&RULE, format!("{id} page {index}: {page} was freed"))),
-                Some(p) if p.mapping != PageMapping::Inode(id) || p.index != index => {
+                Some(p) if p.mapping != PageMapping::Inode(id) || p.index != index as u64 => {
                     out.push(Broken::new(&RULE, format!("{id} page {index}: {page} says {:?} index {}", p.mapping, p.index)));
                 }
                 Some(_) => {}

@@ -91,6 +91,8 @@ pub(crate) struct Before {
     pub pages: SmallVec<[PageBefore; 2]>,
     /// The source of COPY is certain to be readable without a fault.
     pub source_sure: bool,
+    /// COPY with write protection.
+    pub write_protect: bool,
     i_blocks: i64,
     used_blocks: i64,
     vm_committed_as: i64,
@@ -229,6 +231,7 @@ impl Before {
             inode,
             pages,
             source_sure,
+            write_protect: wp,
             i_blocks: node.map_or(0, |n| n.i_blocks),
             used_blocks: sb.map_or(0, |b| b.used_blocks),
             vm_committed_as: s.vm_committed_as,

@@ -85,7 +85,7 @@ macro_rules! list {
             $(&$e::RULE,)*
             &reported::NO_BUG, &reported::NO_WARNING, &reported::RSS_COUNTERS_BALANCE, &reported::PAGE_TABLES_BALANCE,
             &reported::NO_BAD_PAGE_STATE, &reported::NO_BAD_PAGE_MAP, &reported::NO_BAD_PAGE_CACHE, &reported::NO_USE_AFTER_FREE,
-            &reported::NO_SLEEP_IN_ATOMIC, &reported::LOCK_ORDER, &reported::NO_DEAD_WAIT, &reported::NO_ENDLESS_LOOP,
+            &reported::NO_SLEEP_IN_ATOMIC, &reported::LOCK_ORDER, &reported::GUARDED_BY_LOCK, &reported::NO_DEAD_WAIT, &reported::NO_ENDLESS_LOOP,
             &reported::EVICTED_INODE_IS_EMPTY, &reported::SWAP_COUNTS_VALID,
         ];
 
@@ -134,6 +134,8 @@ list! {
         enomem_only_when_refused,
         errno_as_documented,
         out_field_matches,
+        registration_keeps_mappings,
+        filled_page_is_writable,
         every_resolved_waiter_wakes;
     exit:
         no_page_leaked,

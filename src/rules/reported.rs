@@ -31,6 +31,8 @@ reported! {
         "BUG: sleeping function called from invalid context", [];
     LOCK_ORDER "lock-order": "Locks are taken in one order.",
         "lockdep: possible circular locking dependency detected", [];
+    GUARDED_BY_LOCK "guarded-by-lock": "What a lock guards changes only while it is held.",
+        "KCSAN: data-race; counters or page-table entries that two CPUs changed at once are wrong", [];
     NO_DEAD_WAIT "no-dead-wait": "Tasks never wait for each other in a circle.",
         "INFO: task blocked for more than 120 seconds", ["F09"];
     NO_ENDLESS_LOOP "no-endless-loop": "A system call comes to an end, and sleeps while it waits.",
@@ -54,6 +56,7 @@ pub fn from_finding(f: &Finding) -> Broken {
         Symptom::UseAfterFree => &NO_USE_AFTER_FREE,
         Symptom::SleepInAtomic => &NO_SLEEP_IN_ATOMIC,
         Symptom::LockOrder => &LOCK_ORDER,
+        Symptom::Unlocked => &GUARDED_BY_LOCK,
         Symptom::BadUnlock | Symptom::LockHeldAtReturn => &super::locks_released::RULE,
         Symptom::DeadWait => &NO_DEAD_WAIT,
         Symptom::EndlessLoop => &NO_ENDLESS_LOOP,

@@ -32,7 +32,7 @@ pub(super) fn check(s: &State, v: &View, out: &mut Vec<Broken>) {
             },
         };
         // vma_address(), from the page's index.
-        let found = (page.index as u64)
+        let found = page.index
             .checked_sub(area.vma.vm_pgoff)
             .map(|pages| area.vma.vm_start.wrapping_add(pages.wrapping_mul(PAGE_SIZE)));
         if !why.is_empty() {

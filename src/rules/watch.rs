@@ -2,13 +2,14 @@
 //! What has to be remembered between two looks at a kernel.
 
 use super::ioctl::{Before, bytes_done, fill_of};
+use super::registration_keeps_mappings::Mapped;
 use super::view::{View, asleep, task_mm};
 use super::*;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::spec::bytes::Sure;
 use crate::spec::visible::{Place, place};
-use crate::spec::{Done, Mismatch, Spec, Subject};
+use crate::spec::{Done, Mismatch, Spec, Subject, fd_of};
 use crate::syscall::{MODE_DONTWAKE, Op, Outcome, UserBuf};
 use smallvec::SmallVec;
 
@@ -27,6 +28,7 @@ struct Active {
     /// Fallible calls made before it.
     fallible: u32,
     before: Option<Before>,
+    mapped: Mapped,
     inode: Option<InodeId>,
     filling: Option<(MmId, u64, u64)>,
     /// It is in the list of what ran since the kernel had settled last.
@@ -190,6 +192,7 @@ impl Watch {
             disturbed: false,
             fallible: k.run.fallible.get(),
             before: Before::of(&s, task, mm, subject, op),
+            mapped: Mapped::of(&s, subject, op),
             inode,
             filling,
             listed: true,
@@ -223,8 +226,9 @@ impl Watch {
         self.found.clear();
         let done = Done { op, outcome, mm: a.mm, subject: a.subject, old_size: a.old_size, sure };
         let gone = a.mm.is_some_and(|mm| s.mms.get(mm).is_none());
-        if by_address(op) && (gone || (a.overlapped && self.spec.group_remaps())) {
-            // What was at the address is there no more, or was not there yet.
+        let moved = by_address(op) && (gone || (a.overlapped && self.spec.group_remaps()));
+        if moved || (a.overlapped && self.spec.group_reopens() && fd_of(op).is_some()) {
+            // What was at the address or behind the descriptor is there no more, or was not there yet.
             self.vague |= stores(op);
         }
         if !(by_address(op) && gone) {
@@ -232,6 +236,9 @@ impl Watch {
         }
         report_memory(&self.found, &mut out);
         out_field_matches::check(op, outcome, &mut out);
+        if !(a.overlapped && self.spec.group_remaps()) {
+            registration_keeps_mappings::check(&a.mapped, &s, &mut out);
+        }
         let filled = bytes_done(outcome);
         if let (Some((_, start, _, mode)), Subject::Uffd(ctx, _)) = (fill_of(op), a.subject)
             && filled > 0
@@ -245,8 +252,12 @@ impl Watch {
                 self.view.read(&s);
                 failed_call_changes_nothing::check(before, &s, &self.view, &mut out);
             }
+            let answer = before.answer(outcome);
+            if !answer.filled().is_empty() {
+                self.view.read(&s);
+                filled_page_is_writable::check(before, &answer, &s, &self.view, &mut out);
+            }
             if !injected(k, a.fallible) {
-                let answer = before.answer(outcome);
                 continue_finds_the_page::check(&answer, &mut out);
                 continue_invents_nothing::check(&answer, &mut out);
                 efault_exactly_past_eof::check(&answer, &mut out);

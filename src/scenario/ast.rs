@@ -200,8 +200,19 @@ pub struct Call {
     pub op: Op,
     /// Of fork only: the child's index into [`Scenario::threads`].
     pub child: Option<usize>,
+    /// Calls inside the kernel that fail during this operation.
+    pub injected: Vec<Injected>,
     /// How it must end.
     pub expect: Expect,
+}
+
+/// `(INJECTED: SITE#N)`: the n-th call at this site during the operation fails.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Injected {
+    /// One of [`SITES`](crate::kernel::SITES).
+    pub site: String,
+    /// Counted from 1.
+    pub nth: u16,
 }
 
 /// A line of a race.

@@ -10,7 +10,7 @@
 use super::ast::*;
 use crate::errno::Errno;
 use crate::flags::*;
-use crate::kernel::{CELL_AT, CELLS, Cell, PAGE_SIZE};
+use crate::kernel::{CELL_AT, CELLS, Cell, PAGE_SIZE, SITES};
 use crate::patch::Revision;
 use crate::syscall::*;
 use arbitrary::{Arbitrary, Result, Unstructured};
@@ -251,8 +251,14 @@ impl Program {
                 threads.push(if threads.len() == 2 { "child".to_owned() } else { format!("child{}", threads.len() - 1) });
                 threads.len() - 1
             });
-            let call =
-                |thread: u8, op: &Op, child| Call { line: 0, thread: thread.into(), op: op.clone(), child, expect: Expect::Any };
+            let call = |thread: u8, op: &Op, child| Call {
+                line: 0,
+                thread: thread.into(),
+                op: op.clone(),
+                child,
+                injected: Vec::new(),
+                expect: Expect::Any,
+            };
             at += 1;
             match all.get(at) {
                 Some((other, next))
@@ -766,8 +772,13 @@ impl<'a> Arbitrary<'a> for Scenario {
                 threads.push(format!("child{}", threads.len()));
                 threads.len() - 1
             });
+            let injected = if byte(u)? & 15 == 0 {
+                vec![Injected { site: any_of(u, SITES)?.to_owned(), nth: 1 + u16::from(byte(u)? & 3) }]
+            } else {
+                Vec::new()
+            };
             let expect = any_expect(u, &op)?;
-            Ok(Call { line: 0, thread, op, child, expect })
+            Ok(Call { line: 0, thread, op, child, injected, expect })
         }
         for _ in 0..1 + byte(u)? % 12 {
             match byte(u)? & 7 {

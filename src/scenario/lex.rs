@@ -20,6 +20,8 @@ pub(super) enum Tok<'a> {
     Unfinished,
     /// `<... resumed>`
     Resumed,
+    /// `(INJECTED: sites)`, with what stands behind the colon, and where.
+    Injected(&'a str, Span),
 }
 
 const PUNCT: [&str; 13] = ["<<", "(", ")", "{", "}", "[", "]", ",", "=", "|", "?", "-", ":"];
@@ -53,6 +55,16 @@ pub(super) fn tokens(text: &str, from: usize) -> Result<Vec<(Tok<'_>, Span)>, Ba
             match bytes[..] {
                 [byte] => (Tok::Char(byte), len),
                 _ => return Err(Bad::new(Span { at, len }, "single quotes hold one byte")),
+            }
+        } else if rest.starts_with("(INJECTED") {
+            let len = rest.find(')').map_or(rest.trim_end().len(), |i| i + 1);
+            let inside = rest[..len].strip_suffix(')').and_then(|r| r.strip_prefix("(INJECTED:"));
+            match inside {
+                Some(sites) => (Tok::Injected(sites, Span { at: at + "(INJECTED:".len(), len: sites.len() }), len),
+                None => {
+                    return Err(Bad::new(Span { at, len }, "which call fails?")
+                        .note("write `(INJECTED: SITE)`, for instance (INJECTED: shmem_alloc_page)".to_owned()));
+                }
             }
         } else if let Some(p) = PUNCT.into_iter().find(|&p| rest.starts_with(p)) {
             (Tok::Punct(p), p.len())

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Reading one line: an operation and its result.
 
-use super::ast::{Expect, Expected, ExpectedRet};
+use super::ast::{Expect, Expected, ExpectedRet, Injected};
 use super::error::{Bad, Span, meant};
 use super::lex::{self, Tok};
 use super::names;
 use crate::errno::Errno;
 use crate::flags::{MapFlags, Prot, Seals, UffdPagefaultFlags};
-use crate::kernel::{CELLS, Cell};
+use crate::kernel::{CELLS, Cell, SITES};
 use crate::syscall::{Fd, Msg, Op, Out, Path, UserBuf};
 
 /// The operation part of a line, as tokens.
@@ -610,6 +610,35 @@ impl<'a> Line<'a> {
         })
     }
 
+    /// `(INJECTED: SITE, SITE#2)`, if it stands here.
+    pub fn injected(&mut self) -> Result<Vec<Injected>, Bad> {
+        let Some(&Tok::Injected(text, span)) = self.peek() else { return Ok(Vec::new()) };
+        self.at += 1;
+        let mut all: Vec<Injected> = Vec::new();
+        let mut at = span.at;
+        for part in text.split(',') {
+            let trimmed = part.trim();
+            let here = Span { at: at + part.len() - part.trim_start().len(), len: trimmed.len().max(1) };
+            at += part.len() + 1;
+            let (site, nth) = trimmed.split_once('#').map_or((trimmed, None), |(site, n)| (site.trim_end(), Some(n)));
+            if !SITES.contains(&site) {
+                return Err(Bad::new(here, format!("`{site}` is not a call that may fail"))
+                    .note(meant(site, SITES.iter().copied()).unwrap_or_else(|| format!("there are {}", SITES.join(", ")))));
+            }
+            let nth = match nth.map(str::parse) {
+                None => 1,
+                Some(Ok(n)) if n > 0 => n,
+                Some(_) => return Err(Bad::new(here, "which call of it? 1 is the first").note(format!("{site}#2"))),
+            };
+            let one = Injected { site: site.to_owned(), nth };
+            if all.contains(&one) {
+                return Err(Bad::new(here, format!("`{trimmed}` is named twice")));
+            }
+            all.push(one);
+        }
+        Ok(all)
+    }
+
     // Results.
 
     /// What follows an operation, up to the end of the line.
@@ -623,6 +652,9 @@ impl<'a> Line<'a> {
             Some(Tok::Punct("=")) => {
                 self.at += 1;
                 Expect::Is(self.result(op, child)?)
+            }
+            Some(Tok::Injected(..)) => {
+                return Err(Bad::new(self.here(), "(INJECTED: ...) stands between the call and its result, once"));
             }
             Some(_) => return Err(self.expected("`= result` or `<unfinished ...>`")),
         };

@@ -32,13 +32,14 @@
 //!             finding: F01...
 //!             machine: [swap=SLOTS] [frames=N] [commit-limit=PAGES] [fault-around=PAGES] [soft-dirty=on|off]
 //!             threads: NAME...                   `main` if missing
-//! step      = [NAME:] call [as NAME] [end]       without NAME: the first thread; `as` names the child of fork()
+//! step      = [NAME:] call [as NAME] [fail] [end]  without NAME: the first thread; `as` names the child of fork()
 //!           | NAME: <... resumed> [= result]     how the thread's unfinished call ended
 //!           | race:  and indented:  item...
 //! end       = = result                           the promised answer
 //!           | <unfinished ...>                   it must be blocked when everything has settled
 //!                                                without either: anything
-//! item      = NAME: call [as NAME] [end]         enter the call
+//! fail      = (INJECTED: SITE[#N], ...)          the first (the N-th) call at SITE fails during this operation
+//! item      = NAME: call [as NAME] [fail] [end]  enter the call
 //!           | NAME: until end                    run this thread alone until its call is over,
 //!           | NAME: until blocked                until it sleeps or waits for a lock,
 //!           | NAME: until step N                 for N steps between preemption points,
@@ -50,6 +51,10 @@
 //! An `until` makes one step at least, so the same line twice is the second time. WHAT is one of [`TouchKind`]. A revision that
 //! is claimed to hold must give every promised result; one that is claimed to break rules is not held to results. `others`
 //! are all revisions that no line before it names; ranges go by [`Revision::ALL`](crate::patch::Revision::ALL).
+//!
+//! SITE is one of [`SITES`](crate::kernel::SITES): allocations, charges, user copies, swap I/O. For instance
+//! `ioctl(4, UFFDIO_COPY, {...}) (INJECTED: shmem_alloc_page) = -1 ENOMEM {copy=-ENOMEM}`. An operation that does not come to
+//! that call has not kept its promise.
 //!
 //! # Calls and results
 //! They are written as strace prints them, and a wrong one is answered with how it should look. Numbers are decimal or 0x;

@@ -340,6 +340,7 @@ impl Reader {
             child = Some(self.scenario.threads.len());
             new_thread(&mut self.scenario.threads, word, span)?;
         }
+        let injected = line.injected()?;
         let expect = line.expectation(&op, child.map(|c| self.scenario.threads[c].as_str()))?;
         if let Some(last) = self.last.get(&thread)
             && last.state == Progress::Unfinished
@@ -354,7 +355,7 @@ impl Reader {
             Expect::Is(_) => Progress::Over,
         };
         self.last.insert(thread, Last { line: number, op: op.clone(), child, state });
-        Ok(Call { line: number, thread, op, child, expect })
+        Ok(Call { line: number, thread, op, child, injected, expect })
     }
 
     fn race_item(&mut self, number: usize, text: &str, start: usize) -> Result<(), Bad> {

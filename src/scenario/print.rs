@@ -120,8 +120,18 @@ fn call(c: &Call, threads: &[String], known: usize) -> String {
     if let Some(child) = &child {
         let _ = write!(out, " as {child}");
     }
+    out.push_str(&injected(&c.injected));
     out.push_str(&expectation(Some(&c.op), &c.expect, child.as_deref()));
     out
+}
+
+/// ` (INJECTED: SITE, SITE#2)`, or nothing.
+pub fn injected(all: &[Injected]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let one = |i: &Injected| if i.nth == 1 { i.site.clone() } else { format!("{}#{}", i.site, i.nth) };
+    format!(" (INJECTED: {})", all.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 /// A resumed line is written as its operation has it.

@@ -3,12 +3,14 @@
 
 use crate::event::Event;
 use crate::kernel::{FileKind, InodeId, Kernel, VmaId};
+use crate::mm::locking::{LockId, assert_held};
 
 /// Blocks of 512 bytes in a page.
 pub const BLOCKS_PER_PAGE: i64 = 8;
 
 /// `info->alloced += n`.
 pub fn alloced_add(k: &Kernel, inode: InodeId, n: i64) {
+    assert_held(k, LockId::Info(inode), "info->alloced");
     let now = {
         let mut i = k.inode_mut(inode);
         i.info.alloced += n;
@@ -19,6 +21,7 @@ pub fn alloced_add(k: &Kernel, inode: InodeId, n: i64) {
 
 /// `info->swapped += n`.
 pub fn swapped_add(k: &Kernel, inode: InodeId, n: i64) {
+    assert_held(k, LockId::Info(inode), "info->swapped");
     let now = {
         let mut i = k.inode_mut(inode);
         i.info.swapped += n;
@@ -29,6 +32,7 @@ pub fn swapped_add(k: &Kernel, inode: InodeId, n: i64) {
 
 /// `inode->i_blocks += n`.
 pub fn blocks_add(k: &Kernel, inode: InodeId, n: i64) {
+    assert_held(k, LockId::Info(inode), "inode->i_blocks");
     let now = {
         let mut i = k.inode_mut(inode);
         i.i_blocks += n;

@@ -70,16 +70,16 @@ pub async fn shmem_add_to_page_cache(
     let _f = k.enter("shmem_add_to_page_cache", || format!("{page} {mapping} index={index} expected={expected:?}"));
     VM_BUG_ON!(k, !PageLocked(k, page));
     VM_BUG_ON!(k, !PageSwapBacked(k, page));
-    let Ok(page_index) = u32::try_from(index) else {
+    if u32::try_from(index).is_err() {
         return Err(EFBIG);
-    };
+    }
 
     let error = 'error: {
         get_page(k, page);
         {
             let mut p = k.page_mut(page);
             p.mapping = PageMapping::Inode(mapping);
-            p.index = page_index;
+            p.index = index;
         }
 
         // A page from the swap cache was charged when it entered that, and the slot of its swap value needs no node.
@@ -110,7 +110,7 @@ pub async fn shmem_add_to_page_cache(
 /// Errors:   none (BUG if the page is not in its slot)
 pub async fn shmem_delete_from_page_cache(k: &Kernel, page: PageId, radswap: SwpEntry) {
     let _f = k.enter("shmem_delete_from_page_cache", || format!("{page} {radswap:?}"));
-    let index = k.page(page).index as u64;
+    let index = k.page(page).index;
     let PageMapping::Inode(mapping) = k.page(page).mapping else {
         BUG_ON!(k, true);
         return;
@@ -171,7 +171,7 @@ pub async fn shmem_writepage(k: &Kernel, page: PageId, for_reclaim: bool) -> Wri
         BUG_ON!(k, true);
         return WritepageResult::Activate;
     };
-    let index = k.page(page).index as u64;
+    let index = k.page(page).index;
 
     'redirty: {
         if k.inode(inode).info.flags.contains(VM_LOCKED) {

@@ -134,7 +134,7 @@ struct PrivatePage {
     cells: RefCells,
     /// It may also not exist: then the file shows through.
     maybe: bool,
-    /// When the kernel had settled last it was the zero page.
+    /// It was the zero page when it was seen last.
     zero_page: bool,
 }
 
@@ -145,7 +145,10 @@ struct Group {
     bytes: [u64; 4],
     any: bool,
     zeroing: bool,
+    /// Mappings change.
     remaps: bool,
+    /// Descriptors change.
+    reopens: bool,
 }
 
 impl Group {
@@ -242,9 +245,17 @@ impl Spec {
         self.group.remaps
     }
 
+    /// May an operation of the group put something else behind a descriptor?
+    pub fn group_reopens(&self) -> bool {
+        self.group.reopens
+    }
+
     /// An operation joins the group: what might it store?
     pub fn join_group(&mut self, op: &Op) {
-        self.group.remaps |= matches!(op, Op::Mmap { .. } | Op::Munmap { .. } | Op::Mremap { .. });
+        self.group.reopens |= matches!(
+            op,
+            Op::Open { .. } | Op::Close { .. } | Op::MemfdCreate { .. } | Op::Userfaultfd { .. } | Op::UffdRead { .. }
+        );
         match *op {
             Op::Store { value, .. } => self.group.add(value),
             Op::Pwrite { buf: UserBuf::Fill(b), .. } | Op::UffdCopy { src: UserBuf::Fill(b), .. } => {
@@ -263,6 +274,7 @@ impl Spec {
             Op::Madvise { advice: Advice::MADV_DONTNEED, .. } => self.group.any = true,
             Op::Mmap { .. } | Op::Munmap { .. } | Op::Mremap { .. } | Op::Fork | Op::Exit | Op::Kill { .. } => {
                 self.group.any = true;
+                self.group.remaps = true;
             }
             _ => {}
         }
@@ -366,6 +378,8 @@ impl Spec {
         if from >= to {
             return; // nothing was stored, not even where a page would have been copied for it
         }
+        // Where mappings changed meanwhile, it may have gone to what was there before.
+        let sure = if matches!(sure, Sure::Overlapped(_)) && self.group.remaps { Sure::Perhaps } else { sure };
         let mut page = page_align_down(from);
         let last = to.min(page.saturating_add(MOST * PAGE_SIZE));
         while page < last {
@@ -389,7 +403,7 @@ impl Spec {
                     cells.set(i, v, sure);
                 }
             }
-            page += PAGE_SIZE;
+            page = page.saturating_add(PAGE_SIZE);
         }
     }
 
@@ -407,7 +421,7 @@ impl Spec {
                     self.file_mut(inode, pos / PAGE_SIZE).set(i, v, sure);
                 }
             }
-            pos += PAGE_SIZE;
+            pos = pos.saturating_add(PAGE_SIZE);
         }
     }
 
@@ -743,10 +757,11 @@ impl Spec {
                 continue; // compared below
             }
             if !area.shared() && is_private_entry(s, line.pte) {
-                // Copied by something that does not say so: the bytes are those of the file, before or after what ran with it.
+                // Copied by something that does not say so: the bytes are those of the file, before or after what overlapped.
                 let mut cells = self.beneath(file);
-                for (now, before) in cells.now.iter_mut().zip(cells.before) {
-                    now.join(before);
+                if cells.group == self.group.number {
+                    let before = cells.before;
+                    cells.now.iter_mut().zip(before).for_each(|(now, before)| now.join(before));
                 }
                 if let Err(at) = self.find_private(line.mm, line.addr) {
                     self.private.insert(at, PrivatePage { mm: line.mm, addr: line.addr, cells, maybe: false, zero_page: false });
@@ -784,7 +799,8 @@ impl Spec {
             let cells =
                 pte_cells(s, pte).unwrap_or_else(|| file.map_or(ZERO_CELLS, |(inode, index)| file_cells(s, inode, index)));
             let mut promised = p.cells;
-            if p.maybe && !certain {
+            // Dropped meanwhile, and perhaps copied anew.
+            if p.maybe {
                 promised.join(&self.beneath(file));
             }
             if admits(&promised, &cells) {
@@ -800,7 +816,9 @@ impl Spec {
                 out.push(Mismatch { kind: Kind::Lost, detail });
                 self.private[i].cells = RefCells::seen(&cells);
             }
-            self.private[i].zero_page = is_zero_page(pte);
+            if pte != PteVal::None {
+                self.private[i].zero_page = is_zero_page(pte);
+            }
             i += 1;
         }
     }

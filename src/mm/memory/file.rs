@@ -188,9 +188,9 @@ async fn do_fault_around(k: &Kernel, vmf: &mut VmFaultCtx, nr_pages: u64) -> VmF
     filemap_map_pages(k, vmf, start_pgoff, end_pgoff).await
 }
 
-/// `fault_around_bytes / PAGE_SIZE`; debugfs rounds it down to a power of two, and up to 1.
+/// `fault_around_bytes / PAGE_SIZE`; debugfs rounds it down to a power of two, and up to 1, and takes no more than a table.
 fn fault_around_pages(k: &Kernel) -> u64 {
-    let pages = k.s().config.fault_around_pages;
+    let pages = k.s().config.fault_around_pages.min(PTRS_PER_PTE);
     if pages <= 1 { 1 } else { 1 << pages.ilog2() }
 }
 
