@@ -1117,12 +1117,14 @@ impl Kernel {
     /// Count a round of a `retry:` or `repeat:` loop; after very many the loop is reported as endless and the task stops.
     /// Returns true when it is time to give up.
     pub fn endless(&self, what: &'static str) -> bool {
-        let n = self.run.rounds.get() + 1;
+        // A call may go over every page there is, and some count a round for each.
+        let limit = 1000 + 4 * u32::from(self.s.borrow().config.nr_frames);
+        let n = self.run.rounds.get().saturating_add(1);
         self.run.rounds.set(n);
-        if n == 1000 {
-            self.report(Symptom::EndlessLoop, || format!("{what} went round 1000 times"));
+        if n == limit {
+            self.report(Symptom::EndlessLoop, || format!("{what} went round {limit} times"));
         }
-        n >= 1000
+        n >= limit
     }
 
     /// No task is inside a system call and no lock is held: the state can be cloned, hashed and resumed.

@@ -179,7 +179,7 @@ impl Machine {
             None | Some(Pause::Point(_)) | Some(Pause::BeforeLock(..)) => true,
             Some(Pause::Lock(lock, mode)) => locking::is_free(&self.k, lock, mode, r.task),
             Some(Pause::Sleep) => self.k.task(r.task).state == TaskState::Running,
-            Some(Pause::Spin(_)) => self.steps != r.since || self.k.task(r.task).fatal_signal_pending,
+            Some(Pause::Spin(_)) => self.steps != r.since,
             Some(Pause::Dead) => false,
         }
     }
@@ -368,6 +368,7 @@ impl Machine {
                     for &task in &tasks {
                         self.k.run.current.set(Some(task));
                         crate::uffd::handle::send_signal(&self.k, task, true);
+                        self.steps += 1;
                         self.k.run.current.set(None);
                         self.settle();
                     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Preemption points: the places where another CPU may run before this one goes on.
 //!
-//! `.await` in a mirrored function means exactly that. There are three flavours: a plain point before something that other
-//! CPUs can see or change ([`point`]), a lock that may have to be waited for (`mm::locking`), and sleeping ([`schedule`]).
-//! Each says what it is about to touch, so that a search over schedules can tell which ones commute.
+//! `.await` in a mirrored function means exactly that. There are four flavours: a plain point before something that other
+//! CPUs can see or change ([`point`]), a lock that may have to be waited for (`mm::locking`), spinning ([`spin`]), and sleeping
+//! ([`schedule`]). Each says what it is about to touch, so that a search over schedules can tell which ones commute.
 
 use crate::event::Event;
 use crate::kernel::{CtxId, InodeId, Kernel, MmId, PageId, SwpEntry, TableId, TaskState};

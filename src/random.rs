@@ -27,7 +27,8 @@ pub struct Run {
 impl Run {
     /// What is broken and not [`known`].
     pub fn unknown(&self) -> impl Iterator<Item = &BrokenAt> {
-        self.replay.details.iter().filter(|b| known(b).is_none())
+        let sound = |b: &&BrokenAt| known(b).is_none_or(|k| !k.corrupts);
+        self.replay.details.iter().take_while(sound).filter(|b| known(b).is_none())
     }
 }
 
@@ -47,6 +48,8 @@ pub struct Known {
     pub scenario: &'static str,
     /// Why it is not a mistake of the model or of the rule.
     pub why: &'static str,
+    /// From here on the kernel's state is wrong, and what else is found broken in the same run says nothing.
+    pub corrupts: bool,
     /// Is it this?
     fits: fn(&str) -> bool,
 }
@@ -57,12 +60,14 @@ pub static KNOWN: &[Known] = &[
         rule: "continue-finds-the-page",
         scenario: "fallocated-page",
         why: "SGP_READ gives no page where the cached one is not Uptodate. v5.19 took SGP_NOALLOC for it.",
+        corrupts: false,
         fits: |detail| detail.ends_with("the file holds that page, fallocated and not written to"),
     },
     Known {
         rule: "errno-as-documented",
         scenario: "fallocated-page-covered",
         why: "The same, where a private page is mapped already: EFAULT before the entry is looked at.",
+        corrupts: false,
         fits: |detail| {
             detail.starts_with("UFFDIO_CONTINUE answered EFAULT")
                 && detail.ends_with("fallocated and not written to, mapped already")
@@ -72,6 +77,7 @@ pub static KNOWN: &[Known] = &[
         rule: "no-endless-loop",
         scenario: "signal-before-kernel-fault",
         why: "Since v5.7 (c270a7eedcf2) a kernel-mode userfault sleeps interruptibly, but goes back to sleep after a signal.",
+        corrupts: false,
         fits: |detail| detail.starts_with("a kernel-mode fault with a signal pending"),
     },
     Known {
@@ -79,6 +85,7 @@ pub static KNOWN: &[Known] = &[
         scenario: "punch-in-first-page",
         why: "shmem_fallocate() compares the range to unmap as u64: when the hole ends inside page 0, its end is -1, and \
               everything from page 1 on is unmapped. Only the zero page over a private mapping does not come back.",
+        corrupts: false,
         fits: |detail| detail.ends_with(": the zero page that covered the file is gone"),
     },
     Known {
@@ -86,13 +93,23 @@ pub static KNOWN: &[Known] = &[
         scenario: "swap-cache-left-behind",
         why: "free_swap_and_cache() only tries the page lock: while a reader swaps the page in, it stays in the swap cache, \
               to be found by reclaim or swapoff.",
+        corrupts: false,
         fits: |detail| detail.ends_with(", only the swap cache holds it"),
     },
     Known {
         rule: "counters-return-to-zero",
         scenario: "swap-cache-left-behind",
         why: "The slot of that page.",
+        corrupts: false,
         fits: |detail| detail.ends_with("count 0x0, only the swap cache holds it"),
+    },
+    Known {
+        rule: "registration-keeps-mappings",
+        scenario: "unregister-moves-mapping",
+        why: "userfaultfd_register() and unregister() pass vm_pgoff of the whole VMA to vma_merge() also when they begin \
+              inside it (until v6.4, 5543d3c43cdc): a neighbour that fits the wrong offset is merged with.",
+        corrupts: true,
+        fits: |_| true,
     },
 ];
 

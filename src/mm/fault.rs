@@ -131,6 +131,7 @@ fn fault_signal_pending(k: &Kernel, fault: VmFault, user_mode: bool) -> bool {
 async fn do_user_addr_fault(k: &Kernel, mm: MmId, address: u64, mut flags: FaultFlags) -> FaultEnd {
     let _f = k.enter("do_user_addr_fault", || format!("addr={address:#x} flags={flags:?}"));
     let user_mode = flags.contains(FAULT_FLAG_USER);
+    let mut tries = 0;
     // retry:
     loop {
         mmap_read_lock(k, mm).await;
@@ -160,10 +161,11 @@ async fn do_user_addr_fault(k: &Kernel, mm: MmId, address: u64, mut flags: Fault
         if fault.contains(VM_FAULT_RETRY) && flags.contains(FAULT_FLAG_ALLOW_RETRY) {
             // mmap_lock has been dropped.
             flags |= FAULT_FLAG_TRIED;
+            tries += 1;
             if !user_mode && k.task(k.current()).signal_pending {
                 // The signal keeps handle_userfault() from sleeping, and does not end a fault of kernel mode.
                 spin(k, "a kernel-mode fault with a signal pending").await;
-            } else if k.endless("page fault") {
+            } else if tries > 8 && k.endless("page fault") {
                 die(k).await;
             }
             continue;

@@ -356,8 +356,8 @@ mod tests {
         let (_, page) = cached(&k, 0);
         get_page(&k, page);
         k.page_mut(page).mapcount = 1;
-        SetPageDirty(&k, page);
         run(lock_page(&k, page));
+        SetPageDirty(&k, page);
         run(delete_from_page_cache(&k, page));
         let symptoms: Vec<Symptom> = k.run.findings.borrow().iter().map(|f| f.symptom).collect();
         assert_eq!(symptoms, [Symptom::BadPageCache, Symptom::WarnOn]);

@@ -54,7 +54,7 @@ mod accessors {
     page_flags! {
         PG_referenced: PageReferenced SetPageReferenced ClearPageReferenced TestSetPageReferenced TestClearPageReferenced;
         PG_uptodate: PageUptodate SetPageUptodate ClearPageUptodate TestSetPageUptodate TestClearPageUptodate;
-        PG_dirty: PageDirty SetPageDirty ClearPageDirty TestSetPageDirty TestClearPageDirty;
+        PG_dirty: PageDirty __SetPageDirty ClearPageDirty TestSetPageDirty TestClearPageDirty;
         PG_lru: PageLRU SetPageLRU ClearPageLRU TestSetPageLRU TestClearPageLRU;
         PG_active: PageActive SetPageActive ClearPageActive TestSetPageActive TestClearPageActive;
         PG_unevictable: PageUnevictable SetPageUnevictable ClearPageUnevictable TestSetPageUnevictable TestClearPageUnevictable;
@@ -64,6 +64,14 @@ mod accessors {
         PG_writeback: PageWriteback SetPageWriteback ClearPageWriteback TestSetPageWriteback TestClearPageWriteback;
         PG_hwpoison: PageHWPoison SetPageHWPoison ClearPageHWPoison TestSetPageHWPoison TestClearPageHWPoison;
         PG_error: PageError SetPageError ClearPageError TestSetPageError TestClearPageError;
+    }
+    /// Set PG_dirty. Of a page in the page cache only under its lock: once it is unlocked and clean, reclaim may drop it
+    /// (`set_page_dirty` may be called without: it goes by a PTE, under that one's lock).
+    pub fn SetPageDirty(k: &Kernel, page: PageId) {
+        if matches!(k.page(page).mapping, PageMapping::Inode(_)) && !PageLocked(k, page) {
+            k.report(Symptom::Unlocked, || format!("PG_dirty of {page} set without its page lock"));
+        }
+        __SetPageDirty(k, page);
     }
     /// Is PG_locked set?
     pub fn PageLocked(k: &Kernel, page: PageId) -> bool {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/swap_state.c`: the swap cache. A slot's page stands in the slot itself (`SwapSlot::cache`).
 
-#![allow(clippy::question_mark)] // mirrored functions show every exit
 
 use crate::VM_BUG_ON;
 use crate::errno::*;
@@ -12,7 +11,7 @@ use crate::mm::page::*;
 use crate::mm::page_alloc::alloc_page;
 use crate::mm::page_io::swap_readpage;
 use crate::mm::swapfile::{__swap_count, get_swap_device, get_swap_page, put_swap_page, swapcache_prepare, try_to_free_swap};
-use crate::point::{Touch, point};
+use crate::point::{Touch, point, spin};
 
 /// `find_get_page(swap_address_space(entry), ..)`: the page in the swap cache, with a reference.
 pub(crate) fn find_get_swap_page(k: &Kernel, entry: SwpEntry) -> Option<PageId> {
@@ -171,9 +170,8 @@ async fn __read_swap_cache_async(k: &Kernel, entry: SwpEntry) -> Option<(PageId,
             }
         }
         k.branch("another task is reading the slot, or has just read it");
-        if k.endless("__read_swap_cache_async") {
-            return None;
-        }
+        // schedule_timeout_uninterruptible(1)
+        spin(k, "__read_swap_cache_async").await;
     };
 
     __SetPageLocked(k, page);

@@ -61,7 +61,7 @@ remarks! {
         "five independent booleans: doing too much yet not enough" => "s1 uses the helper for shmem too";
     F11 NotExecutable by "Hugh Dickins", "mcopy_atomic_install_ptes":
         "goto contortions at the end" => "single exit from s1 on";
-    F12 NotExecutable by "Hugh Dickins", "shmem_getpage_gfp":
+    F12 Scenario by "Hugh Dickins", "shmem_getpage_gfp":
         "should user space do the swap-in itself? Not a robust interface" => "the event is raised without swap-in from s2 on; CONTINUE swaps in";
     F13 NotExecutable by "Hugh Dickins", "include/linux/shmem_fs.h":
         "do not include userfaultfd_k.h there" => "s1 passes a bool instead of the enum";

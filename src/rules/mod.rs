@@ -134,6 +134,7 @@ list! {
         enomem_only_when_refused,
         errno_as_documented,
         out_field_matches,
+        registration_keeps_mappings,
         filled_page_is_writable,
         every_resolved_waiter_wakes;
     exit:

@@ -94,13 +94,7 @@ pub(super) fn check(v: &View, seen: &Seen, ran: &[Ran], out: &mut Vec<Broken>) {
         }
         // Somebody else may fill the hole of a file: then there is nothing missing any more.
         let filled_file = was.inode.is_some() && (!alone || ran.iter().any(|r| may_fill(r, was)));
-        // So may an operation on a range that holds another mapping of the file, in front of this one.
-        let filled_there = || {
-            v.lines.iter().filter(|l| (l.mm, l.addr) != key).any(|l| {
-                v.area(l).is_some_and(|a| was.inode.is_some() && a.inode == was.inode && a.index(l.addr) == index)
-            })
-        };
-        if flags.contains(VM_UFFD_MISSING) && !had && !filled_file && !filled_there() {
+        if flags.contains(VM_UFFD_MISSING) && !had && !filled_file {
             out.push(Broken::new(&RULE, format!("{} {:#x} was mapped without a MISSING event", line.mm, line.addr)));
         }
     }

@@ -20,7 +20,7 @@ pub(super) fn check(s: &State, v: &View, out: &mut Vec<Broken>) {
     }
     for (n, (slot, users)) in s.swap.iter().zip(&v.users).enumerate() {
         let wanted = match (users.ptes, users.slots) {
-            (ptes, 0) => Some(ptes as u16),
+            (ptes, 0) => Some(ptes),
             (0, 1) => Some(SWAP_MAP_SHMEM),
             _ => None,
         };

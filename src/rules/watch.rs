@@ -2,13 +2,14 @@
 //! What has to be remembered between two looks at a kernel.
 
 use super::ioctl::{Before, bytes_done, fill_of};
+use super::registration_keeps_mappings::Mapped;
 use super::view::{View, asleep, task_mm};
 use super::*;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::spec::bytes::Sure;
 use crate::spec::visible::{Place, place};
-use crate::spec::{Done, Mismatch, Spec, Subject};
+use crate::spec::{Done, Mismatch, Spec, Subject, fd_of};
 use crate::syscall::{MODE_DONTWAKE, Op, Outcome, UserBuf};
 use smallvec::SmallVec;
 
@@ -27,6 +28,7 @@ struct Active {
     /// Fallible calls made before it.
     fallible: u32,
     before: Option<Before>,
+    mapped: Mapped,
     inode: Option<InodeId>,
     filling: Option<(MmId, u64, u64)>,
     /// It is in the list of what ran since the kernel had settled last.
@@ -190,6 +192,7 @@ impl Watch {
             disturbed: false,
             fallible: k.run.fallible.get(),
             before: Before::of(&s, task, mm, subject, op),
+            mapped: Mapped::of(&s, subject, op),
             inode,
             filling,
             listed: true,
@@ -201,7 +204,8 @@ impl Watch {
     pub fn end(&mut self, k: &Kernel, task: TaskId, op: &Op, outcome: &Outcome) -> Vec<Broken> {
         let mut out = Vec::new();
         let s = k.s();
-        let Some(at) = self.active.iter().position(|a| a.task == task) else { return out };
+        // After a call that was killed its task exits, which nobody has announced.
+        let Some(at) = self.active.iter().position(|a| a.task == task && a.op == *op) else { return out };
         let mut a = self.active.remove(at);
         // Woken by another operation that has not returned yet, it ran together with that one.
         for other in self.active.iter_mut().filter(|o| !asleep(&s, o.task)) {
@@ -221,14 +225,20 @@ impl Watch {
         };
         self.found.clear();
         let done = Done { op, outcome, mm: a.mm, subject: a.subject, old_size: a.old_size, sure };
-        if a.mm.is_some_and(|mm| s.mms.get(mm).is_none()) && by_address(op) {
-            // What was there to be read or written went with the address space, before the answer was looked at.
+        let gone = a.mm.is_some_and(|mm| s.mms.get(mm).is_none());
+        let moved = by_address(op) && (gone || (a.overlapped && self.spec.group_remaps()));
+        if moved || (a.overlapped && self.spec.group_reopens() && fd_of(op).is_some()) {
+            // What was at the address or behind the descriptor is there no more, or was not there yet.
             self.vague |= stores(op);
-        } else {
+        }
+        if !(by_address(op) && gone) {
             self.spec.apply(&s, &done, &mut self.found);
         }
         report_memory(&self.found, &mut out);
         out_field_matches::check(op, outcome, &mut out);
+        if !(a.overlapped && self.spec.group_remaps()) {
+            registration_keeps_mappings::check(&a.mapped, &s, &mut out);
+        }
         let filled = bytes_done(outcome);
         if let (Some((_, start, _, mode)), Subject::Uffd(ctx, _)) = (fill_of(op), a.subject)
             && filled > 0
@@ -346,7 +356,8 @@ fn stores(op: &Op) -> bool {
 fn by_address(op: &Op) -> bool {
     matches!(
         op,
-        Op::Madvise { .. }
+        Op::Store { .. }
+            | Op::Madvise { .. }
             | Op::Pread { buf: UserBuf::Addr(_), .. }
             | Op::Pwrite { buf: UserBuf::Addr(_), .. }
             | Op::UffdCopy { .. }

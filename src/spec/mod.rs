@@ -134,7 +134,7 @@ struct PrivatePage {
     cells: RefCells,
     /// It may also not exist: then the file shows through.
     maybe: bool,
-    /// When the kernel had settled last it was the zero page.
+    /// It was the zero page when it was seen last.
     zero_page: bool,
 }
 
@@ -147,6 +147,8 @@ struct Group {
     zeroing: bool,
     /// Mappings change.
     remaps: bool,
+    /// Descriptors change.
+    reopens: bool,
 }
 
 impl Group {
@@ -238,8 +240,22 @@ impl Spec {
         self.group.number
     }
 
+    /// May an operation of the group put something else at an address?
+    pub fn group_remaps(&self) -> bool {
+        self.group.remaps
+    }
+
+    /// May an operation of the group put something else behind a descriptor?
+    pub fn group_reopens(&self) -> bool {
+        self.group.reopens
+    }
+
     /// An operation joins the group: what might it store?
     pub fn join_group(&mut self, op: &Op) {
+        self.group.reopens |= matches!(
+            op,
+            Op::Open { .. } | Op::Close { .. } | Op::MemfdCreate { .. } | Op::Userfaultfd { .. } | Op::UffdRead { .. }
+        );
         match *op {
             Op::Store { value, .. } => self.group.add(value),
             Op::Pwrite { buf: UserBuf::Fill(b), .. } | Op::UffdCopy { src: UserBuf::Fill(b), .. } => {
@@ -801,7 +817,9 @@ impl Spec {
                 out.push(Mismatch { kind: Kind::Lost, detail });
                 self.private[i].cells = RefCells::seen(&cells);
             }
-            self.private[i].zero_page = is_zero_page(pte);
+            if pte != PteVal::None {
+                self.private[i].zero_page = is_zero_page(pte);
+            }
             i += 1;
         }
     }

@@ -104,10 +104,13 @@ pub async fn __mcopy_atomic(
     let mut dst_addr = dst_start;
     let mut copied: u64 = 0;
     let mut page: Option<PageId> = None;
+    let mut seen = u64::MAX;
 
     'out: {
         'retry: loop {
-            if k.endless("__mcopy_atomic retry") {
+            // One retry for each page is what a source that is not resident takes.
+            let stuck = std::mem::replace(&mut seen, copied) == copied;
+            if stuck && k.endless("__mcopy_atomic retry") {
                 err = Err(EINTR);
                 break 'out;
             }
