@@ -256,6 +256,16 @@ fn zeropage(start: u64) -> Op {
     Op::UffdZeropage { fd: UFFD, start, len: PAGE_SIZE, mode: 0 }
 }
 
+fn unregister(start: u64) -> Op {
+    Op::UffdUnregister { fd: UFFD, start, len: PAGE_SIZE }
+}
+
+/// The watched mapping shows other pages of its file than before.
+fn shift(s: &mut State) {
+    let watched = s.vmas.iter().find(|(_, v)| v.vm_start == WATCHED).map(|(id, _)| id).unwrap();
+    s.vmas.get_mut(watched).unwrap().vm_pgoff += 1;
+}
+
 /// A new page of the file at the hole (index 3), mapped at `addr`.
 fn fill_hole(s: &mut State, addr: u64, b: u8) {
     let inode = the_file(s);
@@ -450,6 +460,9 @@ static CASES: &[Case] = cases! {
             let pfn = s.mem_map.len() as u16 - 1;
             set_pte(s, WATCHED + 3 * PAGE_SIZE, present(pfn, _PAGE_ACCESSED | _PAGE_DIRTY));
         }, ok(PAGE_SIZE));
+    "registration-keeps-mappings":
+        ran(nothing, unregister(WATCHED), nothing, Outcome::ok(0)),
+        ran(nothing, unregister(WATCHED), shift, Outcome::ok(0));
     // ---- faults and progress
     "monitor-sees-every-fault":
         ran(nothing, zeropage(WATCHED_ANON), zero_pte, ok(PAGE_SIZE)),

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/mincore.c`: which pages of a range need no I/O.
 
-#![allow(clippy::question_mark)] // mirrored functions show every exit
 
 use crate::errno::{EAGAIN, EFAULT, EINVAL, ENOMEM, KResult};
 use crate::kernel::{
