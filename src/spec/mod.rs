@@ -804,8 +804,10 @@ impl Spec {
                 promised.join(&self.beneath(file));
             }
             if admits(&promised, &cells) {
-                if certain {
+                if certain && p.maybe {
                     self.private[i].maybe = false;
+                    self.private[i].cells = RefCells::seen(&cells);
+                } else if certain {
                     self.private[i].cells.settle(&cells);
                 }
             } else if lenient {
