@@ -25,9 +25,15 @@ struct Running {
     op: Op,
     future: Pin<Box<dyn Future<Output = End>>>,
     pause: Option<Pause>,
-    /// [`Machine::steps`] when it paused.
+    /// How many of [`Machine::steps`] were its own.
+    own: u64,
+    /// How many the others had made when it began the round of a loop that it is in, and the round before.
+    round: u64,
     since: u64,
 }
+
+/// No number of steps.
+const NEVER: u64 = u64::MAX;
 
 /// Why an operation could not be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -148,7 +154,7 @@ impl Machine {
 
     fn spawn(&mut self, task: TaskId, op: Op) {
         let future = self.future(op.clone());
-        self.running.insert(Running { task, op, future, pause: None, since: 0 });
+        self.running.insert(Running { task, op, future, pause: None, own: 0, round: NEVER, since: NEVER });
     }
 
     /// A parked fault that has been woken becomes a running operation again.
@@ -170,7 +176,15 @@ impl Machine {
             }
             let k = Rc::clone(&self.k);
             let future = Box::pin(async move { entry::run_resumed(&k).await });
-            self.running.insert(Running { task, op: entry::op_of(access), future, pause: None, since: 0 });
+            self.running.insert(Running {
+                task,
+                op: entry::op_of(access),
+                future,
+                pause: None,
+                own: 0,
+                round: NEVER,
+                since: NEVER,
+            });
         }
     }
 
@@ -179,7 +193,7 @@ impl Machine {
             None | Some(Pause::Point(_)) | Some(Pause::BeforeLock(..)) => true,
             Some(Pause::Lock(lock, mode)) => locking::is_free(&self.k, lock, mode, r.task),
             Some(Pause::Sleep) => self.k.task(r.task).state == TaskState::Running,
-            Some(Pause::Spin(_)) => self.steps != r.since,
+            Some(Pause::Spin(_)) => self.steps - r.own != r.since,
             Some(Pause::Dead) => false,
         }
     }
@@ -211,21 +225,28 @@ impl Machine {
     fn poll(&mut self, key: usize) {
         let r = &mut self.running[key];
         let task = r.task;
+        if let Some(Pause::Spin(_)) = r.pause {
+            r.round = self.steps - r.own;
+        }
         match poll_in(&self.k, task, &mut r.future) {
             Ok(end) => {
                 let op = self.running.remove(key).op;
                 self.ended(task, op, end);
             }
-            Err(pause) => {
-                self.paused(&pause);
-                let r = &mut self.running[key];
-                (r.pause, r.since) = (pause, self.steps);
-            }
+            Err(pause) => self.paused(key, pause),
         }
     }
 
-    fn paused(&mut self, pause: &Option<Pause>) {
-        self.steps += !matches!(pause, Some(Pause::Spin(_))) as u64;
+    /// It stops. Round a loop is no step, and only what others did since its last round began can make another one worthwhile.
+    fn paused(&mut self, key: usize, pause: Option<Pause>) {
+        let r = &mut self.running[key];
+        if let Some(Pause::Spin(_)) = pause {
+            r.since = r.round;
+        } else {
+            r.own += 1;
+            self.steps += 1;
+        }
+        r.pause = pause;
     }
 
     fn ended(&mut self, task: TaskId, op: Op, end: End) {
@@ -269,8 +290,9 @@ impl Machine {
             Ok(End::Returned(outcome)) => mine = Some(outcome),
             Ok(end) => self.ended(task, op.clone(), end),
             Err(pause) => {
-                self.paused(&pause);
-                self.running.insert(Running { task, op: op.clone(), future, pause, since: self.steps });
+                let new = Running { task, op: op.clone(), future, pause: None, own: 0, round: NEVER, since: NEVER };
+                let key = self.running.insert(new);
+                self.paused(key, pause);
             }
         }
         let first = self.completed.len();
