@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/madvise.c`.
 
-
 use crate::errno::{EACCES, EAGAIN, EFAULT, EFBIG, EINTR, EINVAL, ENOMEM, KResult};
 use crate::event::Event;
 use crate::flags::*;

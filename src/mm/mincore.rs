@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/mincore.c`: which pages of a range need no I/O.
 
-
 use crate::errno::{EAGAIN, EFAULT, EINVAL, ENOMEM, KResult};
 use crate::kernel::{
     FileKind, InodeId, InodeKind, Kernel, MmId, PAGE_SHIFT, PAGE_SIZE, PageId, PteVal, SlotVal, TASK_SIZE, VmaId,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/mlock.c`, `mm/rmap.c:page_mlock`, and the populate loop of `mm/gup.c`.
 
-
 use crate::errno::{EFAULT, EINVAL, ENOMEM, Errno, KResult};
 use crate::event::Event;
 use crate::flags::*;

@@ -2,7 +2,6 @@
 //! `mm/mmap.c`: finding VMAs, their protection, accounting, mmap and munmap. Merging and splitting are in
 //! [`vma_merge`](crate::mm::vma_merge).
 
-
 use crate::WARN_ON_ONCE;
 use crate::errno::*;
 use crate::event::Event;

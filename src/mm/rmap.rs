@@ -4,7 +4,6 @@
 //! An anon_vma lists its VMAs (`AnonVma::vmas`), and a VMA's `anon_vma_chain` is the same relation read the other way: all
 //! anon_vmas that list it. Trees are walked in the order of the file or linear offset, as an interval tree would be.
 
-
 use crate::errno::*;
 use crate::event::{Event, Symptom};
 use crate::flags::*;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/swap_state.c`: the swap cache. A slot's page stands in the slot itself (`SwapSlot::cache`).
 
-
 use crate::VM_BUG_ON;
 use crate::errno::*;
 use crate::event::Symptom;

@@ -4,7 +4,6 @@
 //! A byte of the kernel's `swap_map` is `SwapSlot::count` and `SwapSlot::has_cache`; the slot is free when both are zero. What a
 //! free slot holds cannot be seen by anybody, so it is forgotten.
 
-
 use crate::VM_BUG_ON;
 use crate::errno::*;
 use crate::event::Symptom;

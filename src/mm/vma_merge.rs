@@ -4,7 +4,6 @@
 //! A merge decides by comparing the neighbours of a range; `__vma_adjust` then moves the boundaries. Page tables are not touched
 //! by either: which VMA an entry belongs to is only a matter of its address.
 
-
 use crate::WARN_ON_ONCE;
 use crate::errno::*;
 use crate::event::Event;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/shmem.c`: pages into and out of the page cache, and swap.
 
-
 use crate::errno::*;
 use crate::event::Event;
 use crate::flags::*;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/shmem.c`: block accounting, inodes, mounts, sizes, eviction.
 
-
 use crate::errno::*;
 use crate::event::{Event, Symptom};
 use crate::flags::*;
