@@ -676,6 +676,7 @@ mod memory {
         let mut out = watch.end(&k, first, &ops[1], &ok(PAGE_SIZE));
         out.extend(watch.end(&k, second, &ops[0], &byte(7)));
         out.extend(watch.settled(&k));
+        out.extend(watch.settled(&k));
         assert!(names(&out).contains(&"rmap-finds-every-pte"));
         assert!(!names(&out).contains(&"no-data-lost"), "{out:?}");
         // Its bytes are watched all the same.
