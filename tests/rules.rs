@@ -655,6 +655,35 @@ mod memory {
         assert_eq!(outcome(6, 5), 1, "after the kernel has settled, memory stays as it is");
     }
 
+    #[test]
+    fn bytes_of_a_page_that_belongs_to_nobody_may_be_right() {
+        // COPY into the private mapping, mapped as if it were the file's; a load that waited for it runs before all has settled.
+        let stray = |s: &mut State| {
+            private_copy(s, 7);
+            let page = s.mem_map.last_mut().unwrap();
+            page.mapping = PageMapping::None;
+            page.cells = cells(7);
+        };
+        let k = small_world();
+        let first = the_task(&k.s());
+        let group = k.task(first).group;
+        let second = k.sm().tasks.insert(Task { group, ..Default::default() });
+        let mut watch = Watch::new(&k);
+        let ops = [Op::Load { addr: PRIVATE + PAGE_SIZE }, copy(PRIVATE + PAGE_SIZE, 7)];
+        watch.begin(&k, second, &ops[0]);
+        watch.begin(&k, first, &ops[1]);
+        stray(&mut k.sm());
+        let mut out = watch.end(&k, first, &ops[1], &ok(PAGE_SIZE));
+        out.extend(watch.end(&k, second, &ops[0], &byte(7)));
+        out.extend(watch.settled(&k));
+        out.extend(watch.settled(&k));
+        assert!(names(&out).contains(&"rmap-finds-every-pte"));
+        assert!(!names(&out).contains(&"no-data-lost"), "{out:?}");
+        // Its bytes are watched all the same.
+        k.sm().mem_map.last_mut().unwrap().cells = cells(8);
+        assert!(names(&watch.settled(&k)).contains(&"no-data-lost"));
+    }
+
     /// UFFDIO_ZEROPAGE over the private mapping; then the entry goes and the file is written to.
     fn zero_page_goes(by: Op) -> Vec<Broken> {
         let over_file = |s: &mut State| {
