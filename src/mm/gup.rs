@@ -17,7 +17,7 @@ use crate::mm::mmap::find_vma;
 use crate::mm::page::*;
 use crate::mm::pgtable::*;
 use crate::mm::uaccess::cell_before;
-use crate::point::{Touch, die, point};
+use crate::point::{Touch, point, spin};
 
 bitflags::bitflags! {
     /// `FOLL_*`: what the caller of get_user_pages wants.
@@ -283,8 +283,8 @@ async fn __get_user_pages(
                 }
             }
             tries += 1;
-            if tries > 8 && k.endless("__get_user_pages") {
-                die(k).await;
+            if tries > 8 {
+                spin(k, "__get_user_pages").await;
             }
         };
         if let Some(pages) = pages.as_deref_mut() {

@@ -22,7 +22,7 @@ use crate::mm::rmap::linear_page_index;
 use crate::mm::swap_state::read_swap_cache_async;
 use crate::mm::vmscan::{isolate_lru_page, putback_lru_page, reclaim_pages};
 use crate::mm::zap::{next_pte, next_pte_table, pmd_addr_end, zap_page_range_single};
-use crate::point::{Touch, die, point};
+use crate::point::{Touch, point, spin};
 use crate::shmem::truncate::shmem_fallocate;
 use crate::syscall::{Advice, FallocMode};
 use crate::uffd::events::userfaultfd_remove;
@@ -449,8 +449,8 @@ async fn madvise_populate(
                 start += pages * PAGE_SIZE;
                 if pages == 0 {
                     retries += 1;
-                    if retries > 8 && k.endless("madvise_populate") {
-                        die(k).await;
+                    if retries > 8 {
+                        spin(k, "madvise_populate").await;
                     }
                 }
             }

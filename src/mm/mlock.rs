@@ -19,7 +19,7 @@ use crate::mm::pgtable::{mm_find_pmd, pmd_none, pte_offset_map_lock, pte_page, p
 use crate::mm::rmap::vma_address;
 use crate::mm::vmscan::{isolate_lru_page, putback_lru_page};
 use crate::mm::zap::{next_pte, next_pte_table, pmd_addr_end};
-use crate::point::{Touch, die, point};
+use crate::point::{Touch, point, spin};
 use crate::{BUG_ON, VM_BUG_ON};
 
 // ---- pages --------------------------------------------------------------------------------------------------------------
@@ -427,8 +427,8 @@ pub async fn __mm_populate(k: &Kernel, start: u64, len: u64, ignore_errors: bool
                 nstart += pages * PAGE_SIZE;
                 if pages == 0 {
                     retries += 1;
-                    if retries > 8 && k.endless("__mm_populate") {
-                        die(k).await;
+                    if retries > 8 {
+                        spin(k, "__mm_populate").await;
                     }
                 }
             }

@@ -12,7 +12,7 @@ use crate::VM_BUG_ON;
 use crate::errno::*;
 use crate::kernel::*;
 use crate::mm::fault::{hardware_access, kernel_mode_fault, read_frame, write_frame};
-use crate::point::{Touch, die, point};
+use crate::point::{Touch, point, spin};
 use crate::syscall::UserBuf;
 
 /// Where the program's own buffers lie.
@@ -57,8 +57,8 @@ async fn reach(k: &Kernel, addr: u64, write: bool) -> Option<PageId> {
             return None;
         }
         tries += 1;
-        if tries > 8 && k.endless("user copy") {
-            die(k).await;
+        if tries > 8 {
+            spin(k, "user copy").await;
         }
     }
 }

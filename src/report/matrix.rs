@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The review: every scenario on every revision, and what each revision fixed and broke against the one before it.
 
+use super::fold;
 use crate::patch::Revision;
 use crate::replay::{Judgement, Verdicts};
 use crate::scenario::Scenario;
@@ -149,13 +150,13 @@ impl<'s> Review<'s> {
                 }
             }
             let _ = writeln!(out, "; against {}:", self.revisions[before]);
-            for (word, rules) in [("fixes ", &fixed), ("breaks", &broke)] {
+            for (word, rules) in [("fixes", &fixed), ("breaks", &broke)] {
                 for (rule, scenarios) in rules {
-                    let _ = writeln!(out, "         {word} {rule} ({})", scenarios.join(", "));
+                    out.push_str(&fold(&format!("{word} {rule} ({})", scenarios.join(", ")), "         ", 120));
                 }
             }
             if !unlike.is_empty() {
-                let _ = writeln!(out, "         answers differently in {}", unlike.join(", "));
+                out.push_str(&fold(&format!("answers differently in {}", unlike.join(", ")), "         ", 120));
             }
             if fixed.is_empty() && broke.is_empty() && unlike.is_empty() {
                 let _ = writeln!(out, "         nothing that these scenarios see");
@@ -197,7 +198,7 @@ impl<'s> Review<'s> {
         }
         let cells = self.scenarios.len() * self.revisions.len();
         let _ = write!(out, "{} claims agree with the evidence, {differ} do not", cells - differ - unclaimed);
-        let _ = if unclaimed > 0 { writeln!(out, ", {unclaimed} cells have none") } else { writeln!(out) };
+        let _ = if unclaimed > 0 { writeln!(out, ", {unclaimed} without a claim") } else { writeln!(out) };
     }
 }
 

@@ -789,12 +789,13 @@ impl Spec {
                 continue;
             };
             let pte = pte_of(s, p.mm, p.addr);
-            if p.maybe && certain {
-                let exists = is_private_entry(s, pte) || is_zero_page(pte);
-                if !exists {
-                    self.private.remove(i);
-                    continue;
-                }
+            let exists = is_private_entry(s, pte) || is_zero_page(pte);
+            // A page that is neither anonymous nor the file's: other rules say what is wrong with it, its bytes may be right.
+            let cached = file.and_then(|(inode, index)| s.inodes.get(inode)?.i_pages.get(index as u32));
+            let stray = !exists && pte_present(pte) && cached != vm_normal_page(pte).map(SlotVal::Page);
+            if p.maybe && certain && !exists && !stray {
+                self.private.remove(i);
+                continue;
             }
             let cells =
                 pte_cells(s, pte).unwrap_or_else(|| file.map_or(ZERO_CELLS, |(inode, index)| file_cells(s, inode, index)));
@@ -804,21 +805,26 @@ impl Spec {
                 promised.join(&self.beneath(file));
             }
             if admits(&promised, &cells) {
-                if certain && p.maybe {
+                if certain && !stray && p.maybe {
                     self.private[i].maybe = false;
                     self.private[i].cells = RefCells::seen(&cells);
-                } else if certain {
+                } else if certain && !stray {
                     self.private[i].cells.settle(&cells);
                 }
             } else if lenient {
                 self.private[i].cells.join(&RefCells::seen(&cells));
             } else {
-                let gone = if p.zero_page && pte == PteVal::None { ": the zero page that covered the file is gone" } else { "" };
-                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}{gone}", p.mm, p.addr, promised.now);
+                let gone = p.zero_page && !is_zero_page(pte) && !is_private_entry(s, pte);
+                let why = if gone { ": the zero page that covered the file is gone" } else { "" };
+                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}{why}", p.mm, p.addr, promised.now);
                 out.push(Mismatch { kind: Kind::Lost, detail });
+                if gone {
+                    self.private.remove(i);
+                    continue;
+                }
                 self.private[i].cells = RefCells::seen(&cells);
             }
-            if pte != PteVal::None {
+            if is_zero_page(pte) || is_private_entry(s, pte) {
                 self.private[i].zero_page = is_zero_page(pte);
             }
             i += 1;
