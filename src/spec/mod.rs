@@ -814,12 +814,17 @@ impl Spec {
             } else if lenient {
                 self.private[i].cells.join(&RefCells::seen(&cells));
             } else {
-                let gone = if p.zero_page && pte == PteVal::None { ": the zero page that covered the file is gone" } else { "" };
-                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}{gone}", p.mm, p.addr, promised.now);
+                let gone = p.zero_page && !is_zero_page(pte) && !is_private_entry(s, pte);
+                let why = if gone { ": the zero page that covered the file is gone" } else { "" };
+                let detail = format!("{} {:#x} shows {cells:?}, promised {:?}{why}", p.mm, p.addr, promised.now);
                 out.push(Mismatch { kind: Kind::Lost, detail });
+                if gone {
+                    self.private.remove(i);
+                    continue;
+                }
                 self.private[i].cells = RefCells::seen(&cells);
             }
-            if pte != PteVal::None {
+            if is_zero_page(pte) || is_private_entry(s, pte) {
                 self.private[i].zero_page = is_zero_page(pte);
             }
             i += 1;
