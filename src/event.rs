@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the primitives report while the kernel runs. Nothing is rendered here: `report/` does that.
 
-use crate::errno::Errno;
 use crate::flags::PageFlags;
 use crate::kernel::{CtxId, InodeId, MmCounter, MmId, PageId, PteVal, SlotVal, TaskId, VmaId};
 use crate::mm::locking::{LockId, LockMode};
@@ -138,8 +137,6 @@ pub enum Event {
     OpBegin(String),
     /// It ended.
     OpEnd(String),
-    /// An errno was chosen.
-    Errno(Errno),
 }
 
 /// What a kernel log, a debug kernel or a sanitizer would have shown. Each belongs to a rule.

@@ -5,7 +5,6 @@
 //! on, until nothing moves any more. For a schedule of one's own, start operations ([`Machine::start`]) and [`Machine::step`]
 //! them from one preemption point to the next.
 
-use crate::arena::ArenaId;
 use crate::entry::{self, End};
 use crate::event::{Event, Symptom};
 use crate::kernel::*;
@@ -404,17 +403,5 @@ impl Machine {
         self.k.run.current.set(Some(task));
         self.k.trace(|| event);
         self.k.run.current.set(None);
-    }
-
-    /// How many tasks there are; their numbers are below this unless one was reaped.
-    pub fn nr_tasks(&self) -> usize {
-        self.k.s().tasks.len()
-    }
-
-    /// Task ids by number.
-    pub fn tasks(&self) -> Vec<TaskId> {
-        let mut tasks: Vec<TaskId> = self.k.s().tasks.iter().map(|(id, _)| id).collect();
-        tasks.sort_by_key(|t| t.idx());
-        tasks
     }
 }

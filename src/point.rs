@@ -158,3 +158,12 @@ impl Future for Die<'_> {
         Poll::Pending
     }
 }
+
+/// For unit tests: run a mirrored function to its end. It must not have to wait for anybody.
+#[cfg(test)]
+pub(crate) fn run_through<T>(future: impl Future<Output = T>) -> T {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(std::task::Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it had to wait"),
+    }
+}

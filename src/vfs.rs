@@ -266,15 +266,7 @@ pub async fn sys_unlink(k: &Kernel, name: u8) -> KResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => value,
-            Poll::Pending => panic!("blocked"),
-        }
-    }
+    use crate::point::run_through as run;
 
     fn kernel() -> Kernel {
         let mut s = State::default();

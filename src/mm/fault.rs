@@ -305,8 +305,7 @@ pub async fn kernel_mode_fault(k: &Kernel, addr: u64, write: bool) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    pub(crate) use crate::point::run_through as run;
 
     /// A kernel with one task in one empty address space.
     pub(crate) fn boot() -> (Kernel, MmId) {
@@ -321,13 +320,6 @@ pub(crate) mod tests {
     }
 
     /// Poll once: without preemption nothing that is free waits.
-    pub(crate) fn run<T>(f: impl Future<Output = T>) -> T {
-        match pin!(f).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => value,
-            Poll::Pending => panic!("waits"),
-        }
-    }
-
     /// Map a fresh page of these bytes, with these bits.
     pub(crate) fn map(k: &Kernel, mm: MmId, addr: u64, bytes: [u8; CELLS], flags: PteFlags) -> PageId {
         run(async {

@@ -435,16 +435,7 @@ mod tests {
     use crate::kernel::{AnonVmaId, PageProt, State, Vma};
     use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{lookup, pte_young, zero_pte};
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    fn run<T>(f: impl Future<Output = T>) -> T {
-        match pin!(f).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(v) => v,
-            Poll::Pending => panic!("stuck"),
-        }
-    }
+    use crate::point::run_through as run;
 
     fn two_mms() -> (Kernel, VmaId, VmaId) {
         let k = Kernel::new(State::default());

@@ -615,16 +615,7 @@ mod tests {
     use crate::mm::page_alloc::alloc_page;
     use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{lookup, mk_pte, mm_alloc_pmd, pte_alloc, pte_flags, pte_offset_map};
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    fn run<T>(f: impl Future<Output = T>) -> T {
-        match pin!(f).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(v) => v,
-            Poll::Pending => panic!("stuck"),
-        }
-    }
+    use crate::point::run_through as run;
 
     fn machine() -> (Kernel, MmId) {
         let k = Kernel::new(State::default());

@@ -448,16 +448,7 @@ mod tests {
     use crate::mm::page::{SetPageMlocked, lru_cache_add, page_count};
     use crate::mm::page_alloc::alloc_page;
     use crate::mm::pgtable::{mk_pte, mm_alloc_pmd, native_set_pte, pte_alloc, pte_offset_map, zero_pte};
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    fn run<T>(f: impl Future<Output = T>) -> T {
-        match pin!(f).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(v) => v,
-            Poll::Pending => panic!("stuck"),
-        }
-    }
+    use crate::point::run_through as run;
 
     #[test]
     fn posix_has_its_own_names_for_what_went_wrong() {

@@ -303,16 +303,7 @@ mod tests {
     use crate::kernel::{MmId, MmStruct, PageId, PageTable, State, SwpEntry, Task, Vma};
     use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{lookup, mm_alloc_pmd, pte_alloc, pte_flags, pte_offset_map};
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    fn run<T>(f: impl Future<Output = T>) -> T {
-        match pin!(f).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(v) => v,
-            Poll::Pending => panic!("stuck"),
-        }
-    }
+    use crate::point::run_through as run;
 
     const RO: PageProt = PageProt { flags: _PAGE_ACCESSED };
     const RW: PageProt = PageProt { flags: _PAGE_ACCESSED.union(_PAGE_RW) };

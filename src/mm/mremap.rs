@@ -529,16 +529,7 @@ mod tests {
     use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{PteRef, all_ptes, free_pgd_range, lookup, pte_mkuffd_wp};
     use crate::mm::vma_merge::{mm_alloc_pgd, vm_area_alloc, vma_link};
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => value,
-            Poll::Pending => panic!("blocked"),
-        }
-    }
+    use crate::point::run_through as run;
 
     fn scene(start: u64, end: u64) -> (Kernel, MmId, VmaId) {
         let mut s = State::default();

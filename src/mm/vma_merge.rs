@@ -699,19 +699,10 @@ mod tests {
     use super::*;
     use crate::event::Symptom;
     use crate::mm::locking::is_free;
+    use crate::point::run_through as run;
     use smallvec::SmallVec;
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
 
     /// One thread, no preemption: a future that does not finish at once is a deadlock.
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => value,
-            Poll::Pending => panic!("blocked"),
-        }
-    }
-
     const RW: VmFlags = VM_READ.union(VM_WRITE);
     const RO: VmFlags = VM_READ;
     /// Page 16 is the lowest that may be mapped.

@@ -423,16 +423,7 @@ mod tests {
     use crate::kernel::{MmStruct, PageProt, PageTable, State, Task, Vma};
     use crate::mm::pgtable::native_set_pte;
     use crate::mm::pgtable::{all_ptes, mm_alloc_pmd, pte_alloc, pte_offset_map, zero_pte};
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    fn run<T>(f: impl Future<Output = T>) -> T {
-        match pin!(f).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(v) => v,
-            Poll::Pending => panic!("stuck"),
-        }
-    }
+    use crate::point::run_through as run;
 
     const ZERO: PageProt = PageProt { flags: _PAGE_ACCESSED.union(_PAGE_DIRTY) };
     /// In five tables that share none, some, or all of their upper levels.

@@ -131,7 +131,6 @@ fn describe(event: &Event) -> String {
         Event::Finding(symptom) => format!("*** {symptom:?} ***"),
         Event::OpBegin(op) => op.clone(),
         Event::OpEnd(text) => format!("= {text}"),
-        Event::Errno(e) => format!("-{e}"),
     }
 }
 

@@ -7,23 +7,14 @@ use crate::kernel::*;
 use crate::mm::locking::{LockId, holds, info_lock, info_unlock};
 use crate::mm::page::*;
 use crate::mm::page_alloc::alloc_page;
+use crate::point::run_through as run;
 use crate::shmem::acct::{BLOCKS_PER_PAGE, alloced_add, blocks_add};
 use crate::shmem::cache::{shmem_add_to_page_cache, shmem_alloc_and_acct_page, shmem_delete_from_page_cache};
 use crate::shmem::file::{shmem_file_llseek, shmem_getattr, shmem_statfs};
 use crate::shmem::inode::*;
 use crate::shmem::truncate::zero_user_segment;
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 /// Run to the end: nothing here may have to wait.
-fn run<T>(f: impl Future<Output = T>) -> T {
-    match pin!(f).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("had to wait"),
-    }
-}
-
 /// A kernel with a task, a mount of `max_blocks` pages, and an inode on it that was charged as a whole.
 fn kernel(max_blocks: i64) -> (Kernel, InodeId, FileId) {
     let k = Kernel::default();
