@@ -8,7 +8,8 @@ use crate::patch::prelude::*;
 /// Kernel:   mm/shmem.c:shmem_getpage_gfp @ this revision
 /// Fidelity: TRIMMED(huge pages, the shrinklist, memcg)
 /// Locks:    none held; returns with the page locked and referenced. With a vma: its mmap_lock held, dropped by a userfault
-/// Errors:   EFBIG index too large; EINVAL past i_size; ENOSPC mount full or over the commit limit; ENOMEM; EIO swap read; ENOENT a hole, with SGP_NOALLOC
+/// Errors:   EFBIG index too large; EINVAL past i_size; ENOSPC mount full or over the commit limit; ENOMEM; EIO swap read;
+///           ENOENT a hole, with SGP_NOALLOC
 pub async fn shmem_getpage_gfp(
     k: &Kernel,
     inode: InodeId,
@@ -175,7 +176,8 @@ pub async fn shmem_getpage_gfp(
 /// Kernel:   mm/shmem.c:shmem_mfill_atomic_pte @ this revision
 /// Fidelity: TRIMMED(memcg)
 /// Locks:    mmap_lock held for read; takes and drops the page lock, the PTE lock and info->lock
-/// Errors:   ENOMEM accounting, allocation or page cache; ENOENT retry with the page in `pagep`; EFAULT past i_size; EEXIST the slot or the PTE is populated
+/// Errors:   ENOMEM accounting, allocation or page cache; ENOENT retry with the page in `pagep`; EFAULT past i_size;
+///           EEXIST the slot or the PTE is populated
 async fn shmem_mfill_atomic_pte(
     k: &Kernel,
     dst_mm: MmId,

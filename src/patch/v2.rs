@@ -168,7 +168,8 @@ pub async fn shmem_getpage_gfp(
 /// Kernel:   mm/shmem.c:shmem_mcopy_atomic_pte @ this revision
 /// Fidelity: TRIMMED(memcg)
 /// Locks:    mmap_lock held for read; takes and drops the page lock, the PTE lock and info->lock
-/// Errors:   ENOMEM accounting, allocation or page cache; ENOENT retry with the page in `pagep`; EFAULT past i_size or (CONTINUE) no page; EEXIST the slot or the PTE is populated
+/// Errors:   ENOMEM accounting, allocation or page cache; ENOENT retry with the page in `pagep`;
+///           EFAULT past i_size or (CONTINUE) no page; EEXIST the slot or the PTE is populated
 async fn shmem_mcopy_atomic_pte(
     k: &Kernel,
     dst_mm: MmId,
