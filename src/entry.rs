@@ -165,6 +165,7 @@ async fn system_call(k: &Kernel, op: &Op) -> Outcome {
         | Op::UffdCopy { fd, .. }
         | Op::UffdZeropage { fd, .. }
         | Op::UffdContinue { fd, .. }
+        | Op::UffdPoison { fd, .. }
         | Op::UffdWriteprotect { fd, .. }
         | Op::UffdRead { fd }
         | Op::Poll { fd }
@@ -299,6 +300,7 @@ async fn on_dev_zero(k: &Kernel, op: &Op) -> Outcome {
         | Op::UffdCopy { .. }
         | Op::UffdZeropage { .. }
         | Op::UffdContinue { .. }
+        | Op::UffdPoison { .. }
         | Op::UffdWriteprotect { .. } => Outcome::err(ENOTTY),
         _ => Outcome::err(EINVAL),
     }

@@ -56,6 +56,18 @@ kflags! {
     }
 }
 
+kflags! {
+    /// `pte_marker`: what a PTE marker says.
+    PteMarker: u8 {
+        /// Write-protected by userfaultfd (v5.19).
+        PTE_MARKER_UFFD_WP = 1,
+        /// An access raises SIGBUS (v6.6).
+        PTE_MARKER_POISONED = 2,
+        /// An access raises SIGSEGV (v6.13).
+        PTE_MARKER_GUARD = 4,
+    }
+}
+
 /// The three userfaultfd registration flags.
 pub const __VM_UFFD_FLAGS: VmFlags = VM_UFFD_MISSING.union(VM_UFFD_WP).union(VM_UFFD_MINOR);
 
@@ -189,6 +201,18 @@ kflags! {
         UFFD_FEATURE_MINOR_HUGETLBFS = 1 << 9,
         /// MINOR works on shmem.
         UFFD_FEATURE_MINOR_SHMEM = 1 << 10,
+        /// Messages give the address to the byte (v5.18).
+        UFFD_FEATURE_EXACT_ADDRESS = 1 << 11,
+        /// WP works on hugetlbfs and shmem (v5.19).
+        UFFD_FEATURE_WP_HUGETLBFS_SHMEM = 1 << 12,
+        /// WP of anonymous memory where no page is mapped (v6.4).
+        UFFD_FEATURE_WP_UNPOPULATED = 1 << 13,
+        /// UFFDIO_POISON (v6.6).
+        UFFD_FEATURE_POISON = 1 << 14,
+        /// Write-protect faults resolve themselves (v6.7).
+        UFFD_FEATURE_WP_ASYNC = 1 << 15,
+        /// UFFDIO_MOVE (v6.8).
+        UFFD_FEATURE_MOVE = 1 << 16,
     }
 }
 

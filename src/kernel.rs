@@ -240,6 +240,8 @@ pub enum PteVal {
         /// Its bits.
         flags: PteFlags,
     },
+    /// A PTE marker (v5.19): says something about the address, not about a page. Never empty.
+    Marker(PteMarker),
 }
 
 impl Hash for PteVal {
@@ -250,6 +252,7 @@ impl Hash for PteVal {
                 1 | (flags.bits() as u64) << 8 | (page.pfn as u64) << 16 | (page.generation as u64) << 32
             }
             PteVal::Swap { entry, flags } => 2 | (flags.bits() as u64) << 8 | (entry.0 as u64) << 16,
+            PteVal::Marker(marker) => 3 | (marker.bits() as u64) << 8,
         });
     }
 }

@@ -8,11 +8,13 @@
 //! | [`point`], [`mm::locking`] | where another CPU may run; who holds what |
 //! | [`event`] | what the primitives report: calls, branches, locks, PTEs, flags, counters, and what a kernel log would show |
 //! | [`labels`] | `goto` ladders, `VM_BUG_ON!`, `WARN_ON_ONCE!` |
+//! | [`delta`] | what changed around the series in later kernels, by name |
 //! | [`mm`], [`shmem`], [`uffd`], [`vfs`] | the mirrored functions, a file for a kernel file or a part of one |
 //! | [`patch`] | the series: every function that any revision touches, whole, a file for each revision |
 //! | [`syscall`], [`entry`] | what user space can do, and how that gets into the kernel |
 //! | [`machine`] | tasks: who runs, until when |
 //! | [`spec`], [`rules`] | what user space is promised, and the predicates that decide whether a revision keeps it |
+//! | [`observe`] | what user space can see of a kernel after an operation |
 //! | [`scenario`] | the text format: one question a file; and the generator of random programs |
 //! | [`replay`], [`corpus`] | a scenario on a revision; the scenarios that come with faultline |
 //! | [`report`] | what is printed |
@@ -47,14 +49,17 @@
 
 pub mod arena;
 pub mod corpus;
+pub mod delta;
 pub mod entry;
 pub mod errno;
 pub mod event;
 pub mod flags;
 pub mod kernel;
 pub mod labels;
+
 pub mod machine;
 pub mod mm;
+pub mod observe;
 pub mod patch;
 pub mod point;
 pub mod random;

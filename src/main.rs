@@ -168,7 +168,7 @@ fn explain(name: &str) -> Answer {
 
 /// `v3,v4`, `base..v4`, `all`.
 fn revisions(patch: Option<&str>) -> Result<Vec<Revision>, String> {
-    let Some(text) = patch else { return Ok(Revision::ALL.to_vec()) };
+    let Some(text) = patch else { return Ok(Revision::series()) };
     let one = |name: &str| {
         let known: Vec<&str> = Revision::ALL.iter().map(|r| r.name()).collect();
         Revision::from_name(name).ok_or_else(|| unknown("revision", name, &known))

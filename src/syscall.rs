@@ -58,6 +58,12 @@ pub enum Advice {
     MADV_WIPEONFORK,
     /// Kept on fork again.
     MADV_KEEPONFORK,
+    /// Drop the PTEs, of locked pages too (v5.18).
+    MADV_DONTNEED_LOCKED,
+    /// Accesses raise SIGSEGV from now on (v6.13).
+    MADV_GUARD_INSTALL,
+    /// They do not any more (v6.13).
+    MADV_GUARD_REMOVE,
 }
 
 /// fallocate(2) mode.
@@ -362,6 +368,17 @@ pub enum Op {
         /// Mode bits, raw.
         mode: u64,
     },
+    /// `ioctl(fd, UFFDIO_POISON, ...)` (v6.6).
+    UffdPoison {
+        /// The userfaultfd.
+        fd: Fd,
+        /// Range.
+        start: u64,
+        /// Bytes.
+        len: u64,
+        /// Mode bits, raw.
+        mode: u64,
+    },
     /// `ioctl(fd, UFFDIO_WRITEPROTECT, ...)`.
     UffdWriteprotect {
         /// The userfaultfd.
@@ -416,6 +433,8 @@ pub enum Op {
 pub enum Signal {
     /// SIGBUS, BUS_ADRERR.
     SIGBUS,
+    /// SIGBUS, BUS_MCEERR_AR: the page is poisoned.
+    SIGBUS_MCEERR_AR,
     /// SIGSEGV, SEGV_MAPERR: nothing is mapped there.
     SIGSEGV_MAPERR,
     /// SIGSEGV, SEGV_ACCERR: not with these rights.
@@ -470,7 +489,7 @@ pub enum Out {
     /// Nothing (or nothing was written to user space).
     #[default]
     None,
-    /// The out field of UFFDIO_COPY (`copy`), ZEROPAGE (`zeropage`) or CONTINUE (`mapped`): bytes done, or a negative errno.
+    /// The out field of UFFDIO_COPY (`copy`), ZEROPAGE (`zeropage`), CONTINUE (`mapped`) or POISON (`updated`): bytes done, or a negative errno.
     Done(i64),
     /// Of UFFDIO_REGISTER: the ioctls that work on the range, as a bit mask.
     Ioctls(u64),

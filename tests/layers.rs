@@ -6,9 +6,12 @@ use std::path::Path;
 
 /// From the bottom: modules of a row may name those of their own row and of the rows above it in this list.
 const LAYERS: [&[&str]; 6] = [
-    &["arena", "errno", "event", "flags", "kernel", "labels", "point", "syscall", "patch", "mm", "shmem", "uffd", "vfs", "entry"],
+    &[
+        "arena", "errno", "event", "flags", "kernel", "labels", "point", "syscall", "delta", "patch", "mm", "shmem", "uffd",
+        "vfs", "entry",
+    ],
     &["machine"],
-    &["spec", "rules"],
+    &["spec", "rules", "observe"],
     &["scenario"],
     &["corpus", "replay", "random"],
     &["report"],

@@ -139,7 +139,7 @@ async fn copy_pte_range(
             addr = at;
             src_pte = this;
             match pte {
-                PteVal::None => {}
+                PteVal::None | PteVal::Marker(_) => {}
                 PteVal::Swap { .. } => {
                     ret = copy_nonpresent_pte(k, dst_mm, dst_pte, pte, dst_vma, addr, &mut rss);
                     if ret.is_err() {

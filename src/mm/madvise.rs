@@ -40,6 +40,7 @@ fn madvise_need_mmap_write(behavior: Advice) -> bool {
         MADV_REMOVE | MADV_WILLNEED | MADV_DONTNEED | MADV_COLD | MADV_PAGEOUT | MADV_POPULATE_READ | MADV_POPULATE_WRITE => {
             false
         }
+        MADV_DONTNEED_LOCKED | MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => false,
         MADV_DONTFORK | MADV_DOFORK | MADV_WIPEONFORK | MADV_KEEPONFORK => true,
     }
 }
@@ -516,6 +517,7 @@ async fn madvise_vma(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start: u6
         Advice::MADV_PAGEOUT => madvise_pageout(k, vma, prev, start, end).await,
         Advice::MADV_DONTNEED => madvise_dontneed_free(k, vma, prev, start, end).await,
         Advice::MADV_POPULATE_READ | Advice::MADV_POPULATE_WRITE => madvise_populate(k, vma, prev, start, end, behavior).await,
+        Advice::MADV_DONTNEED_LOCKED | Advice::MADV_GUARD_INSTALL | Advice::MADV_GUARD_REMOVE => Err(EINVAL),
         Advice::MADV_DONTFORK | Advice::MADV_DOFORK | Advice::MADV_WIPEONFORK | Advice::MADV_KEEPONFORK => {
             madvise_behavior(k, vma, prev, start, end, behavior).await
         }

@@ -52,7 +52,7 @@ async fn change_pte_range(
         addr = at + PAGE_SIZE;
         pte = this.next();
         match oldpte {
-            PteVal::None => {}
+            PteVal::None | PteVal::Marker(_) => {}
             PteVal::Present { .. } => {
                 let mut ptent = pte_modify(oldpte, newprot);
                 if cp_flags.uffd_wp {

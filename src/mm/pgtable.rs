@@ -59,21 +59,36 @@ pub fn pte_none(pte: PteVal) -> bool {
 pub fn pte_present(pte: PteVal) -> bool {
     matches!(pte, PteVal::Present { .. })
 }
-/// `is_swap_pte`.
+/// `pte_none_mostly`: none, or a marker.
+pub fn pte_none_mostly(pte: PteVal) -> bool {
+    matches!(pte, PteVal::None | PteVal::Marker(_))
+}
+/// `pte_marker_get`: what the marker says; empty if the entry is none.
+pub fn pte_marker_get(pte: PteVal) -> PteMarker {
+    match pte {
+        PteVal::Marker(marker) => marker,
+        _ => PteMarker::empty(),
+    }
+}
+/// `make_pte_marker`. None says nothing, so it is no marker.
+pub fn make_pte_marker(marker: PteMarker) -> PteVal {
+    if marker.is_empty() { PteVal::None } else { PteVal::Marker(marker) }
+}
+/// A swap entry. The kernel's `is_swap_pte` is true of markers too, and callers sort them out one by one.
 pub fn is_swap_pte(pte: PteVal) -> bool {
     matches!(pte, PteVal::Swap { .. })
 }
 /// The entry's bits; empty for none.
 pub fn pte_flags(pte: PteVal) -> PteFlags {
     match pte {
-        PteVal::None => PteFlags::empty(),
+        PteVal::None | PteVal::Marker(_) => PteFlags::empty(),
         PteVal::Present { flags, .. } | PteVal::Swap { flags, .. } => flags,
     }
 }
 /// The entry with other bits.
 pub fn pte_with(pte: PteVal, set: PteFlags, clear: PteFlags) -> PteVal {
     match pte {
-        PteVal::None => PteVal::None,
+        PteVal::None | PteVal::Marker(_) => pte,
         PteVal::Present { page, flags } => PteVal::Present { page, flags: (flags - clear) | set },
         PteVal::Swap { entry, flags } => PteVal::Swap { entry, flags: (flags - clear) | set },
     }

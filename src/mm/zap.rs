@@ -183,7 +183,7 @@ async fn zap_pte_range(
         addr = at + PAGE_SIZE;
         pte = this.next();
         match ptent {
-            PteVal::None => continue,
+            PteVal::None | PteVal::Marker(_) => continue,
             PteVal::Present { .. } => {
                 let page = vm_normal_page(ptent);
                 if let (Some(details), Some(page)) = (details, page) {

@@ -4,6 +4,7 @@
 //! The rest of the kernel calls two of them, [`shmem_getpage_gfp`] and [`mfill_atomic_pte`]; the others are called only by these.
 //! The table below is all there is to a revision besides its file.
 
+use crate::delta::Version;
 use crate::errno::KResult;
 use crate::flags::VmFault;
 use crate::kernel::{InodeId, Kernel, MmId, PageId, VmaId};
@@ -54,12 +55,24 @@ pub struct Provenance {
     pub date: &'static str,
     /// What it changed against the one before it in this table, in one sentence.
     pub change: &'static str,
+    /// The kernel around it.
+    pub kernel: Version,
+}
+
+/// Without `kernel:` in the table below, v5.14.
+macro_rules! kernel_or_5_14 {
+    () => {
+        Version::V5_14
+    };
+    ($kernel:ident) => {
+        Version::$kernel
+    };
 }
 
 pub(crate) mod prelude;
 
 macro_rules! revisions {
-    ($($(#[$doc:meta])* $module:ident $variant:ident { title: $title:literal, source: $source:literal, date: $date:literal, change: $change:literal $(,)? })*) => {
+    ($($(#[$doc:meta])* $module:ident $variant:ident { title: $title:literal, source: $source:literal, date: $date:literal, change: $change:literal $(, kernel: $kernel:ident)? $(,)? })*) => {
         $($(#[$doc])* pub mod $module;)*
 
         /// A revision of the series.
@@ -75,6 +88,7 @@ macro_rules! revisions {
             pub const fn provenance(self) -> Provenance {
                 match self { $(Revision::$variant => Provenance {
                     name: stringify!($module), title: $title, source: $source, date: $date, change: $change,
+                    kernel: kernel_or_5_14!($($kernel)?),
                 }),* }
             }
         }
@@ -207,6 +221,38 @@ revisions! {
         date: "2022-06-10",
         change: "SGP_NOALLOC: a fallocated page is cleared and mapped",
     }
+    /// The release v5.19 with its surroundings.
+    v5_19 V5_19 {
+        title: "Linux 5.19",
+        source: "v5.19",
+        date: "2022-07-31",
+        change: "the surroundings are those of the release; COPY takes WP for shmem, markers count as none",
+        kernel: V5_19,
+    }
+    /// The release v6.1 with its surroundings.
+    v6_1 V6_1 {
+        title: "Linux 6.1",
+        source: "v6.1",
+        date: "2022-12-11",
+        change: "page_in_cache is asked of the page's mapping",
+        kernel: V6_1,
+    }
+    /// The release v6.12 with its surroundings.
+    v6_12 V6_12 {
+        title: "Linux 6.12",
+        source: "v6.12",
+        date: "2024-11-17",
+        change: "CONTINUE takes WP; POISON; one path by mfill_atomic with its own flags; an early minor hook without the page lock",
+        kernel: V6_12,
+    }
+    /// The release v6.18 with its surroundings.
+    v6_18 V6_18 {
+        title: "Linux 6.18",
+        source: "v6.18",
+        date: "2025-11-30",
+        change: "nothing in these functions",
+        kernel: V6_18,
+    }
 }
 
 impl Default for Revision {
@@ -219,6 +265,17 @@ impl Revision {
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         self.provenance().name
+    }
+
+    /// The kernel that surrounds it: which of the [deltas](crate::delta) are there.
+    #[inline]
+    pub const fn kernel(self) -> Version {
+        self.provenance().kernel
+    }
+
+    /// The postings and commits of the series, without whole releases.
+    pub fn series() -> Vec<Revision> {
+        Revision::ALL.iter().copied().filter(|r| r.kernel() == Version::V5_14).collect()
     }
 
     /// Look a name up (`v5` is `v4`: it differs in the selftest only).

@@ -170,6 +170,7 @@ pub fn pte(pte: PteVal) -> String {
         PteVal::None => "none".to_string(),
         PteVal::Present { page, flags } => format!("{page} {}", letters(flags)),
         PteVal::Swap { entry, flags } => format!("swap {} {}", entry.0, letters(flags)),
+        PteVal::Marker(marker) => format!("marker {}", marker.iter_names().map(|(n, _)| n).collect::<Vec<_>>().join("|")),
     }
 }
 

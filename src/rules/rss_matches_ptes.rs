@@ -23,7 +23,7 @@ pub(super) fn check(s: &State, v: &View, out: &mut Vec<Broken>) {
         let mut count = [0i32; 4];
         while let Some(line) = lines.next_if(|l| l.mm == id) {
             let kind = match line.pte {
-                PteVal::None => continue,
+                PteVal::None | PteVal::Marker(_) => continue,
                 PteVal::Swap { .. } => MmCounter::MM_SWAPENTS,
                 PteVal::Present { .. } => match vm_normal_page(line.pte).and_then(|p| live_page(s, p)) {
                     None => continue,

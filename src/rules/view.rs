@@ -114,7 +114,7 @@ impl View {
                     l.area = area as u16;
                 }
                 match l.pte {
-                    PteVal::None => {}
+                    PteVal::None | PteVal::Marker(_) => {}
                     PteVal::Present { .. } => {
                         if let Some(page) = vm_normal_page(l.pte)
                             && live_page(s, page).is_some()

@@ -603,6 +603,10 @@ impl<'a> Line<'a> {
                 let [start, len, mode] = moded(self, names::CONTINUE)?;
                 Op::UffdContinue { fd, start, len, mode }
             }
+            "UFFDIO_POISON" => {
+                let [start, len, mode] = moded(self, names::POISON)?;
+                Op::UffdPoison { fd, start, len, mode }
+            }
             _ => {
                 let [start, len, mode] = moded(self, names::WRITEPROTECT)?;
                 Op::UffdWriteprotect { fd, start, len, mode }
@@ -844,6 +848,7 @@ impl<'a> Line<'a> {
             Op::UffdCopy { .. } => self.done("UFFDIO_COPY", "copy")?,
             Op::UffdZeropage { .. } => self.done("UFFDIO_ZEROPAGE", "zeropage")?,
             Op::UffdContinue { .. } => self.done("UFFDIO_CONTINUE", "mapped")?,
+            Op::UffdPoison { .. } => self.done("UFFDIO_POISON", "updated")?,
             Op::UffdRegister { .. } => {
                 self.punct("{")?;
                 let [ioctls] =

@@ -57,6 +57,7 @@ pub(super) const IOCTLS: &[(&str, &str)] = &[
     ("UFFDIO_COPY", "ioctl(fd, UFFDIO_COPY, {dst=..., src=\"A\" or address, len=..., mode=0})"),
     ("UFFDIO_ZEROPAGE", "ioctl(fd, UFFDIO_ZEROPAGE, {start=..., len=..., mode=0})"),
     ("UFFDIO_CONTINUE", "ioctl(fd, UFFDIO_CONTINUE, {start=..., len=..., mode=0})"),
+    ("UFFDIO_POISON", "ioctl(fd, UFFDIO_POISON, {start=..., len=..., mode=0})"),
     ("UFFDIO_WRITEPROTECT", "ioctl(fd, UFFDIO_WRITEPROTECT, {start=..., len=..., mode=...})"),
 ];
 
@@ -79,7 +80,9 @@ pub(super) const COPY: &[(&str, u64)] = &[("UFFDIO_COPY_MODE_DONTWAKE", 1), ("UF
 /// Modes of UFFDIO_ZEROPAGE.
 pub(super) const ZEROPAGE: &[(&str, u64)] = &[("UFFDIO_ZEROPAGE_MODE_DONTWAKE", 1)];
 /// Modes of UFFDIO_CONTINUE.
-pub(super) const CONTINUE: &[(&str, u64)] = &[("UFFDIO_CONTINUE_MODE_DONTWAKE", 1)];
+pub(super) const CONTINUE: &[(&str, u64)] = &[("UFFDIO_CONTINUE_MODE_DONTWAKE", 1), ("UFFDIO_CONTINUE_MODE_WP", 2)];
+/// Modes of UFFDIO_POISON.
+pub(super) const POISON: &[(&str, u64)] = &[("UFFDIO_POISON_MODE_DONTWAKE", 1)];
 /// Modes of UFFDIO_WRITEPROTECT.
 pub(super) const WRITEPROTECT: &[(&str, u64)] = &[("UFFDIO_WRITEPROTECT_MODE_WP", 1), ("UFFDIO_WRITEPROTECT_MODE_DONTWAKE", 2)];
 /// Numbers of the ioctls, for the masks that UFFDIO_API and UFFDIO_REGISTER give back.
@@ -89,8 +92,10 @@ pub(super) const IOCTL_BITS: &[(&str, u64)] = &[
     ("1<<_UFFDIO_WAKE", 1 << 2),
     ("1<<_UFFDIO_COPY", 1 << 3),
     ("1<<_UFFDIO_ZEROPAGE", 1 << 4),
+    ("1<<_UFFDIO_MOVE", 1 << 5),
     ("1<<_UFFDIO_WRITEPROTECT", 1 << 6),
     ("1<<_UFFDIO_CONTINUE", 1 << 7),
+    ("1<<_UFFDIO_POISON", 1 << 8),
     ("1<<_UFFDIO_API", 1 << 63),
 ];
 /// Events of poll.
@@ -111,6 +116,9 @@ pub(super) const ADVICE: &[Advice] = &[
     Advice::MADV_DOFORK,
     Advice::MADV_WIPEONFORK,
     Advice::MADV_KEEPONFORK,
+    Advice::MADV_DONTNEED_LOCKED,
+    Advice::MADV_GUARD_INSTALL,
+    Advice::MADV_GUARD_REMOVE,
 ];
 
 /// All modes of fallocate.
@@ -118,7 +126,7 @@ pub(super) const FALLOC_MODES: &[FallocMode] =
     &[FallocMode::ALLOC, FallocMode::KEEP_SIZE, FallocMode::PUNCH_HOLE, FallocMode::ZERO_RANGE];
 
 /// All signals that an access can raise.
-pub(super) const SIGNALS: &[Signal] = &[Signal::SIGBUS, Signal::SIGSEGV_MAPERR, Signal::SIGSEGV_ACCERR];
+pub(super) const SIGNALS: &[Signal] = &[Signal::SIGBUS, Signal::SIGBUS_MCEERR_AR, Signal::SIGSEGV_MAPERR, Signal::SIGSEGV_ACCERR];
 
 /// The kernel's name of an advice or a signal, which is also our variant's.
 pub(super) fn variant(value: impl std::fmt::Debug) -> String {

@@ -341,6 +341,7 @@ fn op_with(op: &Op, threads: &[String]) -> String {
         ),
         Op::UffdZeropage { fd, start, len, mode } => ranged(fd, "UFFDIO_ZEROPAGE", start, len, Some(mask(mode, names::ZEROPAGE))),
         Op::UffdContinue { fd, start, len, mode } => ranged(fd, "UFFDIO_CONTINUE", start, len, Some(mask(mode, names::CONTINUE))),
+        Op::UffdPoison { fd, start, len, mode } => ranged(fd, "UFFDIO_POISON", start, len, Some(mask(mode, names::POISON))),
         Op::UffdWriteprotect { fd, start, len, mode } => {
             ranged(fd, "UFFDIO_WRITEPROTECT", start, len, Some(mask(mode, names::WRITEPROTECT)))
         }
@@ -421,6 +422,7 @@ fn by_reference(op: Option<&Op>, out: &Out) -> String {
             let field = match op {
                 Some(Op::UffdCopy { .. }) => "copy",
                 Some(Op::UffdZeropage { .. }) => "zeropage",
+                Some(Op::UffdPoison { .. }) => "updated",
                 _ => "mapped",
             };
             let errno = Errno::ALL.iter().find(|e| n.checked_neg() == Some(e.num()));

@@ -93,6 +93,7 @@ pub fn fd_of(op: &Op) -> Option<Fd> {
         | Op::UffdWake { fd, .. }
         | Op::UffdCopy { fd, .. }
         | Op::UffdZeropage { fd, .. }
+        | Op::UffdPoison { fd, .. }
         | Op::UffdContinue { fd, .. }
         | Op::UffdWriteprotect { fd, .. }
         | Op::UffdRead { fd }
@@ -887,7 +888,7 @@ fn admits(promised: &RefCells, cells: &Cells) -> bool {
 /// Does this entry hold a page of this address space alone?
 fn is_private_entry(s: &State, pte: PteVal) -> bool {
     match pte {
-        PteVal::None => false,
+        PteVal::None | PteVal::Marker(_) => false,
         PteVal::Swap { .. } => true,
         PteVal::Present { .. } => {
             vm_normal_page(pte).and_then(|p| live_page(s, p)).is_some_and(|p| matches!(p.mapping, PageMapping::Anon(_)))

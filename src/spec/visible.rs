@@ -37,7 +37,7 @@ pub fn slot_cells(s: &State, slot: SlotVal) -> Cells {
 /// What a load through a page-table entry gives; None if it would have to be faulted in first.
 pub fn pte_cells(s: &State, pte: PteVal) -> Option<Cells> {
     match pte {
-        PteVal::None => None,
+        PteVal::None | PteVal::Marker(_) => None,
         PteVal::Swap { entry, .. } => Some(swap_cells(s, entry)),
         PteVal::Present { .. } => match vm_normal_page(pte) {
             None => Some(ZERO_CELLS),

@@ -23,7 +23,7 @@ pub use crate::uffd::register::{userfaultfd_register, userfaultfd_unregister};
 /// `UFFD_API`: the only version there has ever been.
 pub const UFFD_API: u64 = 0xaa;
 /// `UFFD_API_FEATURES`: what this kernel supports.
-pub const UFFD_API_FEATURES: UffdFeatures = UffdFeatures::all();
+pub const UFFD_API_FEATURES: UffdFeatures = UffdFeatures::from_bits_truncate((1 << 11) - 1);
 /// `UFFD_API_IOCTLS`: REGISTER, UNREGISTER and API.
 pub const UFFD_API_IOCTLS: u64 = 1 | 1 << 1 | 1 << 0x3f;
 
