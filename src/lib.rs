@@ -56,7 +56,6 @@ pub mod event;
 pub mod flags;
 pub mod kernel;
 pub mod labels;
-
 pub mod machine;
 pub mod mm;
 pub mod observe;

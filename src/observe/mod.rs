@@ -7,7 +7,7 @@
 //! configuration. What is exact only sometimes is an [`Envelope`].
 
 use crate::flags::Prot;
-use crate::syscall::Fd;
+use crate::syscall::{Fd, Outcome};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -199,3 +199,16 @@ pub struct RssSeen {
 /// All that is seen after an operation.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Observation(pub BTreeMap<Key, Seen>);
+
+/// What one step of a scenario led to, on either side. The same scenario gives as many moments as it has steps.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Moment {
+    /// How the step's own operation ended; None while it is blocked, and for a step that starts none.
+    pub outcome: Option<Outcome>,
+    /// Operations of other threads that were blocked before and have ended now, by thread (its place in the scenario's list).
+    pub resumed: Vec<(usize, Outcome)>,
+    /// Threads that are blocked when nothing moves any more.
+    pub blocked: Vec<usize>,
+    /// What is seen then.
+    pub seen: Observation,
+}
