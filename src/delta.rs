@@ -73,13 +73,69 @@ macro_rules! deltas {
 }
 
 deltas! {
+    UFFDIO_WRITEPROTECT_MMGET {
+        since: V5_19, merged: "v5.15", commit: "cb185d5f1ebf",
+        notice: "UFFDIO_WRITEPROTECT of an address space that is gone answers ESRCH",
+    }
+    UFFDIO_API_CMPXCHG {
+        since: V5_19, merged: "v5.15", commit: "22e5fe2a2a27",
+        notice: "a second UFFDIO_API zeroes the structure",
+    }
+    UFFD_FEATURE_EXACT_ADDRESS {
+        since: V5_19, merged: "v5.18", commit: "824ddc601adc",
+        notice: "messages can give the address to the byte",
+    }
     PTE_MARKER_UFFD_WP {
         since: V5_19, merged: "v5.19", commit: "1db9dbc2ef05",
         notice: "UFFDIO_REGISTER_MODE_WP works on shmem; a PTE marker keeps write protection where no page is mapped",
     }
+    UFFD_WP_RESET_ON_UNREGISTER {
+        since: V6_1, merged: "v6.0", commit: "f369b07c8614",
+        notice: "UFFDIO_UNREGISTER takes the write protection off the pages",
+    }
+    UFFD_WP_WRITENOTIFY {
+        since: V6_12, merged: "v6.2", commit: "51d3d5eb74ff",
+        notice: "the protection of a shared mapping registered for WP has no write bit: the first store after the protection is taken off faults",
+    }
+    UFFDIO_WRITEPROTECT_VMAS {
+        since: V6_12, merged: "v6.3", commit: "",
+        notice: "UFFDIO_WRITEPROTECT goes over several VMAs and over holes",
+    }
+    UFFD_FEATURE_WP_UNPOPULATED {
+        since: V6_12, merged: "v6.4", commit: "2bad466cc9d9",
+        notice: "with the feature, UFFDIO_WRITEPROTECT marks anonymous memory where no page is mapped",
+    }
+    UFFDIO_CONTINUE_MODE_WP {
+        since: V6_12, merged: "v6.4", commit: "",
+        notice: "UFFDIO_CONTINUE can map write-protected",
+    }
     UFFDIO_POISON {
         since: V6_12, merged: "v6.6", commit: "fc71884a5f59",
         notice: "UFFDIO_POISON makes accesses to a page raise SIGBUS",
+    }
+    UFFDIO_COPY_SRC {
+        since: V6_12, merged: "v6.6", commit: "",
+        notice: "UFFDIO_COPY from past the end of user space answers EINVAL, not EFAULT",
+    }
+    UFFD_FEATURE_WP_ASYNC {
+        since: V6_12, merged: "v6.7", commit: "d61ea1cb0095",
+        notice: "with the feature, write-protect faults resolve themselves, and any memory can be registered for WP",
+    }
+    UFFD_FEATURE_MOVE {
+        since: V6_12, merged: "v6.8", commit: "adef440691ba",
+        notice: "UFFDIO_API and UFFDIO_REGISTER report UFFDIO_MOVE (which is not modelled)",
+    }
+    UFFD_WP_RESET_ON_CLOSE {
+        since: V6_12, merged: "v6.2..v6.12", commit: "",
+        notice: "closing a userfaultfd takes the write protection off the pages",
+    }
+    UFFDIO_EAGAIN_OUT {
+        since: V6_12, merged: "v6.15, and v6.12 stable", commit: "95567729173e",
+        notice: "while an event waits to be read, EAGAIN is written to the out field too",
+    }
+    UFFDIO_UNREGISTER_OWN {
+        since: V6_18, merged: "v6.17", commit: "",
+        notice: "UFFDIO_UNREGISTER through a userfaultfd that has not registered the memory answers EINVAL",
     }
     MADV_GUARD {
         since: V6_18, merged: "v6.13", commit: "662df3e5c376",

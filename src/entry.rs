@@ -316,6 +316,7 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcom
         Op::UffdCopy { dst, src, len, mode, .. } => uffd::ctx::userfaultfd_copy(k, ctx, dst, user_addr(src), len, mode).await,
         Op::UffdZeropage { start, len, mode, .. } => uffd::ctx::userfaultfd_zeropage(k, ctx, start, len, mode).await,
         Op::UffdContinue { start, len, mode, .. } => uffd::ctx::userfaultfd_continue(k, ctx, start, len, mode).await,
+        Op::UffdPoison { start, len, mode, .. } => uffd::ctx::userfaultfd_poison(k, ctx, start, len, mode).await,
         Op::UffdWriteprotect { start, len, mode, .. } => uffd::ctx::userfaultfd_writeprotect(k, ctx, start, len, mode).await,
         Op::UffdRead { .. } => match uffd::ctx::userfaultfd_ctx_read(k, ctx, nonblock).await {
             Ok(msg) => Outcome::ok(32).with(Out::Msg(msg)),

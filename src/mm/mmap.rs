@@ -3,6 +3,7 @@
 //! [`vma_merge`](crate::mm::vma_merge).
 
 use crate::WARN_ON_ONCE;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::Event;
 use crate::flags::*;
@@ -102,6 +103,7 @@ fn vm_pgprot_modify(oldprot: PageProt, vm_flags: VmFlags) -> PageProt {
 }
 
 /// Must the first store to a page be noticed, so that entries are made without the write bit?
+/// UFFD_WP_WRITENOTIFY: where userfaultfd write-protects, too.
 ///
 /// Kernel:   mm/mmap.c:vma_wants_writenotify @ v5.14
 /// Fidelity: TRIMMED(page_mkwrite, PFN maps, files with writeback: shmem has none)
@@ -117,6 +119,9 @@ pub fn vma_wants_writenotify(k: &Kernel, vma: VmaId, prot: PageProt) -> bool {
         return false;
     }
     if k.s().config.soft_dirty && !vm_flags.contains(VM_SOFTDIRTY) {
+        return true;
+    }
+    if k.has(Delta::UFFD_WP_WRITENOTIFY) && vm_flags.contains(VM_UFFD_WP) {
         return true;
     }
     false

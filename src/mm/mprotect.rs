@@ -9,19 +9,60 @@ use crate::mm::gup::populate_vma_page_range;
 use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
 use crate::mm::mmap::{find_vma, split_vma, vm_enough_memory, vm_unacct_memory, vma_merge, vma_next, vma_prev};
 use crate::mm::mmap::{vma_set_page_prot, vma_wants_writenotify};
+use crate::mm::page::{PageAnon, page_mapcount};
 use crate::mm::pgtable::{Pmd, pte_clear_uffd_wp, pte_dirty, pte_mkuffd_wp, pte_mkwrite, pte_modify, pte_offset_map_lock};
-use crate::mm::pgtable::{pte_soft_dirty, pte_unmap_unlock, pte_wrprotect, set_pte_at};
+use crate::mm::pgtable::{pte_protnone, pte_soft_dirty, pte_unmap_unlock, pte_write, pte_wrprotect, set_pte_at, vm_normal_page};
 use crate::mm::zap::{next_pte, next_pte_table, pmd_addr_end};
+use crate::uffd::vma::userfaultfd_pte_wp;
 
 /// `MM_CP_*`: why a protection is changed.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct CpFlags {
     /// MM_CP_DIRTY_ACCT: entries that are dirty already may become writable.
     pub dirty_acct: bool,
+    /// MM_CP_TRY_CHANGE_WRITABLE (v5.19): entries that need no write fault become writable.
+    pub try_change_writable: bool,
     /// MM_CP_UFFD_WP: write-protect for userfaultfd.
     pub uffd_wp: bool,
     /// MM_CP_UFFD_WP_RESOLVE: take that away.
     pub uffd_wp_resolve: bool,
+}
+
+/// May entries of this VMA be looked at one by one, to make those writable that need no fault?
+///
+/// Kernel:   include/linux/mm.h:vma_wants_manual_pte_write_upgrade @ v6.12
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held
+/// Errors:   none
+pub fn vma_wants_manual_pte_write_upgrade(k: &Kernel, vma: VmaId) -> bool {
+    let v = k.vma(vma);
+    if v.vm_flags.contains(VM_SHARED) {
+        return vma_wants_writenotify(k, vma, v.vm_page_prot);
+    }
+    v.vm_flags.contains(VM_WRITE)
+}
+
+/// Need no store through this entry be noticed?
+///
+/// Kernel:   mm/mprotect.c:can_change_pte_writable @ v6.12
+/// Fidelity: TRIMMED(NUMA hinting; whether a page is exclusive is asked of its map count)
+/// Locks:    PTE lock held
+/// Errors:   none
+fn can_change_pte_writable(k: &Kernel, vma: VmaId, pte: PteVal) -> bool {
+    let v = k.vma(vma);
+    if !v.vm_flags.contains(VM_WRITE) || pte_protnone(pte) {
+        return false;
+    }
+    if k.s().config.soft_dirty && !v.vm_flags.contains(VM_SOFTDIRTY) && !pte_soft_dirty(pte) {
+        return false;
+    }
+    if userfaultfd_pte_wp(k, vma, pte) {
+        return false;
+    }
+    if !v.vm_flags.contains(VM_SHARED) {
+        return vm_normal_page(pte).is_some_and(|page| PageAnon(k, page) && page_mapcount(k, page) == 1);
+    }
+    pte_dirty(pte)
 }
 
 /// Change the entries of one PTE table; says how many.
@@ -65,6 +106,10 @@ async fn change_pte_range(
                 // A page known to be dirty need not fault just to be noticed.
                 if cp_flags.dirty_acct && pte_dirty(ptent) && (pte_soft_dirty(ptent) || !vm_softdirty) {
                     k.branch("dirty already: made writable");
+                    ptent = pte_mkwrite(ptent);
+                }
+                if cp_flags.try_change_writable && !pte_write(ptent) && can_change_pte_writable(k, vma, ptent) {
+                    k.branch("nothing to notice: made writable");
                     ptent = pte_mkwrite(ptent);
                 }
                 set_pte_at(k, v.vm_mm, at, this, ptent);

@@ -39,8 +39,24 @@ pub enum McopyAtomicMode {
     MCOPY_ATOMIC_ZEROPAGE,
     /// UFFDIO_CONTINUE.
     MCOPY_ATOMIC_CONTINUE,
+    /// UFFDIO_POISON (v6.6), which no revision before v6_12 is asked for.
+    MCOPY_ATOMIC_POISON,
 }
 pub use McopyAtomicMode::*;
+
+/// `uffd_flags_t` (v6.4): what mfill is asked to do, and how. The modes are called `MFILL_ATOMIC_COPY` and so on there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UffdFlags {
+    /// The mode.
+    pub mode: McopyAtomicMode,
+    /// `MFILL_ATOMIC_WP`: map write-protected.
+    pub wp: bool,
+}
+
+/// `uffd_flags_mode_is`.
+pub fn uffd_flags_mode_is(flags: UffdFlags, expected: McopyAtomicMode) -> bool {
+    flags.mode == expected
+}
 
 /// Where a revision comes from.
 #[derive(Clone, Copy, Debug)]

@@ -438,7 +438,7 @@ pub async fn mfill_atomic_pte(
         match mode {
             MCOPY_ATOMIC_NORMAL => mcopy_atomic_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, src_addr, page, wp_copy).await,
             MCOPY_ATOMIC_ZEROPAGE => mfill_zeropage_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr).await,
-            MCOPY_ATOMIC_CONTINUE => Err(EINVAL),
+            _ => Err(EINVAL),
         }
     } else {
         WARN_ON_ONCE!(k, wp_copy);

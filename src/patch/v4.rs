@@ -520,7 +520,7 @@ pub async fn mfill_atomic_pte(
         match mode {
             MCOPY_ATOMIC_NORMAL => mcopy_atomic_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, src_addr, page, mode, wp_copy).await,
             MCOPY_ATOMIC_ZEROPAGE => mfill_zeropage_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr).await,
-            MCOPY_ATOMIC_CONTINUE => Ok(()),
+            _ => Ok(()),
         }
     } else {
         WARN_ON_ONCE!(k, wp_copy);

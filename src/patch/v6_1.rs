@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One revision of the series. Where it comes from is in the table of `patch/mod.rs`; read it by `diff` against its neighbour.
+//! One release. Where it comes from is in the table of `patch/mod.rs`; read it by `diff` against its neighbour.
 
 use crate::patch::prelude::*;
 
 /// The page of a shmem file at `index`: found in the page cache, read from swap, or newly allocated, as `sgp` allows.
 ///
-/// Kernel:   mm/shmem.c:shmem_getpage_gfp @ this revision
+/// Kernel:   mm/shmem.c:shmem_get_folio_gfp @ v6.1
 /// Fidelity: TRIMMED(huge pages, the shrinklist, memcg)
 /// Locks:    none held; returns with the page locked and referenced. With a vma: its mmap_lock held, dropped by a userfault
 /// Errors:   EFBIG index too large; EINVAL past i_size; ENOSPC mount full or over the commit limit; ENOMEM; EIO swap read;
@@ -173,7 +173,7 @@ pub async fn shmem_getpage_gfp(
 
 /// Fill the page of a shared shmem file for UFFDIO_COPY or UFFDIO_ZEROPAGE, and map it.
 ///
-/// Kernel:   mm/shmem.c:shmem_mfill_atomic_pte @ this revision
+/// Kernel:   mm/shmem.c:shmem_mfill_atomic_pte @ v6.1
 /// Fidelity: TRIMMED(memcg)
 /// Locks:    mmap_lock held for read; takes and drops the page lock, the PTE lock and info->lock
 /// Errors:   ENOMEM accounting, allocation or page cache; ENOENT retry with the page in `pagep`; EFAULT past i_size;
@@ -186,6 +186,7 @@ async fn shmem_mfill_atomic_pte(
     dst_addr: u64,
     src_addr: u64,
     zeropage: bool,
+    wp_copy: bool,
     pagep: &mut Option<PageId>,
 ) -> KResult {
     let _f = k.enter("shmem_mfill_atomic_pte", || format!("dst_addr={dst_addr:#x}, zeropage={zeropage:?}"));
@@ -246,7 +247,7 @@ async fn shmem_mfill_atomic_pte(
                 break 'out_release;
             }
 
-            ret = mfill_atomic_install_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, page, true, false).await;
+            ret = mfill_atomic_install_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, page, true, wp_copy).await;
             if ret.is_err() {
                 break 'out_delete_from_cache;
             }
@@ -276,10 +277,10 @@ async fn shmem_mfill_atomic_pte(
 
 /// Install a PTE that maps `page` at `dst_addr`.
 ///
-/// Kernel:   mm/userfaultfd.c:mfill_atomic_install_pte @ this revision
+/// Kernel:   mm/userfaultfd.c:mfill_atomic_install_pte @ v6.1
 /// Fidelity: MIRROR
 /// Locks:    mmap_lock held for read; the page lock if the page is in the page cache; takes and drops the PTE lock
-/// Errors:   EFAULT past i_size; EEXIST the PTE is populated
+/// Errors:   EFAULT past i_size; EEXIST the PTE is populated, with more than a marker
 async fn mfill_atomic_install_pte(
     k: &Kernel,
     dst_mm: MmId,
@@ -293,7 +294,7 @@ async fn mfill_atomic_install_pte(
     let _f = k.enter("mfill_atomic_install_pte", || format!("dst_addr={dst_addr:#x}, {page}, newly_allocated={newly_allocated:?}"));
     let mut ret;
     let vm_shared = k.vma(dst_vma).vm_flags.contains(VM_SHARED);
-    let page_in_cache = k.page(page).mapping != PageMapping::None;
+    let page_in_cache = page_mapping(k, page) != MappingOf::None;
 
     let mut _dst_pte = mk_pte(page, k.vma(dst_vma).vm_page_prot);
     _dst_pte = pte_mkdirty(_dst_pte);
@@ -301,12 +302,16 @@ async fn mfill_atomic_install_pte(
     if page_in_cache && !vm_shared {
         writable = false;
     }
+    // Whatever the VMA allows: mprotect may allow more later.
+    if wp_copy {
+        _dst_pte = pte_mkuffd_wp(_dst_pte);
+        writable = false;
+    }
     if writable {
-        if wp_copy {
-            _dst_pte = pte_mkuffd_wp(_dst_pte);
-        } else {
-            _dst_pte = pte_mkwrite(_dst_pte);
-        }
+        _dst_pte = pte_mkwrite(_dst_pte);
+    } else {
+        // The protection of a shared VMA may have the write bit in it already.
+        _dst_pte = pte_wrprotect(_dst_pte);
     }
 
     let dst_pte = pte_offset_map_lock(k, dst_pmd, dst_addr).await;
@@ -323,22 +328,24 @@ async fn mfill_atomic_install_pte(
                 }
             }
 
+            // A marker may be overwritten: registered for MISSING and WP, a hole may be protected first and filled then.
             ret = Err(EEXIST);
-            if !pte_none(ptep_get(k, dst_pte)) {
+            if !pte_none_mostly(ptep_get(k, dst_pte)) {
                 break 'out_unlock;
             }
 
             if page_in_cache {
+                // What was in the cache before is on the LRU.
+                if newly_allocated {
+                    lru_cache_add(k, page);
+                }
                 page_add_file_rmap(k, page);
             } else {
                 page_add_new_anon_rmap(k, page, dst_vma, dst_addr);
+                lru_cache_add_inactive_or_unevictable(k, page, dst_vma);
             }
 
             inc_mm_counter(k, dst_mm, mm_counter(k, page));
-
-            if newly_allocated {
-                lru_cache_add_inactive_or_unevictable(k, page, dst_vma);
-            }
 
             set_pte_at(k, dst_mm, dst_addr, dst_pte, _dst_pte);
             ret = Ok(());
@@ -352,7 +359,7 @@ async fn mfill_atomic_install_pte(
 
 /// Fill an anonymous page for UFFDIO_COPY, in anonymous memory or a private mapping of a file, and map it.
 ///
-/// Kernel:   mm/userfaultfd.c:mcopy_atomic_pte @ this revision
+/// Kernel:   mm/userfaultfd.c:mcopy_atomic_pte @ v6.1
 /// Fidelity: TRIMMED(memcg is a charge that may fail)
 /// Locks:    mmap_lock held for read; takes and drops the PTE lock
 /// Errors:   ENOMEM allocation or charge; ENOENT retry with the page in `pagep`; EFAULT past i_size; EEXIST the PTE is populated
@@ -418,10 +425,10 @@ async fn mcopy_atomic_pte(
 
 /// Map the page that the page cache holds, for UFFDIO_CONTINUE.
 ///
-/// Kernel:   mm/userfaultfd.c:mcontinue_atomic_pte @ this revision
+/// Kernel:   mm/userfaultfd.c:mcontinue_atomic_pte @ v6.1
 /// Fidelity: MIRROR
 /// Locks:    mmap_lock held for read; takes and drops the page lock
-/// Errors:   EFAULT no page; EINVAL past i_size; EIO swap read; EEXIST the PTE is populated
+/// Errors:   EFAULT no page; EINVAL past i_size; EIO swap read or memory error; EEXIST the PTE is populated
 async fn mcontinue_atomic_pte(
     k: &Kernel,
     dst_mm: MmId,
@@ -455,6 +462,11 @@ async fn mcontinue_atomic_pte(
                 }
             };
 
+            if PageHWPoison(k, page) {
+                ret = Err(EIO);
+                break 'out_release;
+            }
+
             ret = mfill_atomic_install_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, page, false, wp_copy).await;
             if ret.is_err() {
                 break 'out_release;
@@ -476,7 +488,7 @@ async fn mcontinue_atomic_pte(
 
 /// Fill or map one page of the destination.
 ///
-/// Kernel:   mm/userfaultfd.c:mfill_atomic_pte @ this revision
+/// Kernel:   mm/userfaultfd.c:mfill_atomic_pte @ v6.1
 /// Fidelity: MIRROR
 /// Locks:    mmap_lock held for read
 /// Errors:   as the function called
@@ -503,7 +515,7 @@ pub async fn mfill_atomic_pte(
             _ => mfill_zeropage_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr).await,
         }
     } else {
-        WARN_ON_ONCE!(k, wp_copy);
-        shmem_mfill_atomic_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, src_addr, mode != MCOPY_ATOMIC_NORMAL, page).await
+        let zeropage = mode != MCOPY_ATOMIC_NORMAL;
+        shmem_mfill_atomic_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, src_addr, zeropage, wp_copy, page).await
     }
 }

@@ -3,27 +3,44 @@
 
 use crate::BUG_ON;
 use crate::VM_BUG_ON;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::{Event, Symptom};
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::exit::{mmdrop, mmget_not_zero, mmgrab, mmput};
 use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
-use crate::mm::mmap::{vma_merge, vma_next};
+use crate::mm::mmap::{vma_merge, vma_next, vma_set_page_prot};
 use crate::point::{Touch, point, schedule};
 use crate::syscall::{Msg, Out, Outcome};
 use crate::uffd::handle::{__wake_userfault, UserfaultfdWakeRange, wake_up_poll, wake_up_state};
+use crate::uffd::mcopy::uffd_wp_range;
+use crate::uffd::vma::userfaultfd_wp;
 use crate::vfs::fd_install;
 
 pub use crate::uffd::ioctl::{
-    userfaultfd_continue, userfaultfd_copy, userfaultfd_wake, userfaultfd_writeprotect, userfaultfd_zeropage,
+    userfaultfd_continue, userfaultfd_copy, userfaultfd_poison, userfaultfd_wake, userfaultfd_writeprotect, userfaultfd_zeropage,
 };
 pub use crate::uffd::register::{userfaultfd_register, userfaultfd_unregister};
 
 /// `UFFD_API`: the only version there has ever been.
 pub const UFFD_API: u64 = 0xaa;
+/// `UFFD_API_FEATURES` of v5.14.
+const UFFD_API_FEATURES: UffdFeatures = UffdFeatures::from_bits_truncate((1 << 11) - 1);
+/// What came later, with the delta that each came by.
+const LATER_FEATURES: [(Delta, UffdFeatures); 6] = [
+    (Delta::UFFD_FEATURE_EXACT_ADDRESS, UFFD_FEATURE_EXACT_ADDRESS),
+    (Delta::PTE_MARKER_UFFD_WP, UFFD_FEATURE_WP_HUGETLBFS_SHMEM),
+    (Delta::UFFD_FEATURE_WP_UNPOPULATED, UFFD_FEATURE_WP_UNPOPULATED),
+    (Delta::UFFDIO_POISON, UFFD_FEATURE_POISON),
+    (Delta::UFFD_FEATURE_WP_ASYNC, UFFD_FEATURE_WP_ASYNC),
+    (Delta::UFFD_FEATURE_MOVE, UFFD_FEATURE_MOVE),
+];
+
 /// `UFFD_API_FEATURES`: what this kernel supports.
-pub const UFFD_API_FEATURES: UffdFeatures = UffdFeatures::from_bits_truncate((1 << 11) - 1);
+pub fn uffd_api_features(k: &Kernel) -> UffdFeatures {
+    LATER_FEATURES.iter().filter(|(delta, _)| k.has(*delta)).fold(UFFD_API_FEATURES, |all, (_, feature)| all | *feature)
+}
 /// `UFFD_API_IOCTLS`: REGISTER, UNREGISTER and API.
 pub const UFFD_API_IOCTLS: u64 = 1 | 1 << 1 | 1 << 0x3f;
 
@@ -126,6 +143,7 @@ fn anon_inode_file(k: &Kernel, ctx: CtxId, nonblock: bool) -> FileId {
 }
 
 /// The last descriptor is closed: disarm the address space and wake everybody.
+/// UFFD_WP_RESET_ON_CLOSE: the write protection of the pages goes with the registration.
 ///
 /// Kernel:   fs/userfaultfd.c:userfaultfd_release @ v5.14
 /// Fidelity: MIRROR
@@ -157,6 +175,9 @@ pub async fn userfaultfd_release(k: &Kernel, ctx: CtxId) {
                 next = vma_next(k, vma);
                 continue;
             }
+            if k.has(Delta::UFFD_WP_RESET_ON_CLOSE) && userfaultfd_wp(k, vma) {
+                uffd_wp_range(k, vma, v.vm_start, v.vm_end - v.vm_start, false).await;
+            }
             let new_flags = v.vm_flags - __VM_UFFD_FLAGS;
             // Boxed: a merge may drop a file and end here again.
             prev =
@@ -187,33 +208,51 @@ pub async fn userfaultfd_release(k: &Kernel, ctx: CtxId) {
     userfaultfd_ctx_put(k, ctx);
 }
 
+/// Give a VMA other flags. UFFD_WP_WRITENOTIFY: with VM_UFFD_WP coming or going, those of a shared one say something else about
+/// the write bit of new entries.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_set_vm_flags @ v6.12
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held for writing
+/// Errors:   none
+pub(crate) fn userfaultfd_set_vm_flags(k: &Kernel, vma: VmaId, flags: VmFlags) {
+    let v = k.vma(vma);
+    let uffd_wp_changed = (v.vm_flags ^ flags).contains(VM_UFFD_WP);
+    k.vma_mut(vma).vm_flags = flags;
+    if k.has(Delta::UFFD_WP_WRITENOTIFY) && v.vm_flags.contains(VM_SHARED) && uffd_wp_changed {
+        vma_set_page_prot(k, vma);
+    }
+}
+
 /// Take the context and the flags off a VMA. mmap_lock is held for writing.
 pub(crate) fn disarm(k: &Kernel, vma: VmaId, new_flags: VmFlags) {
-    {
-        let mut v = k.vma_mut(vma);
-        v.vm_flags = new_flags;
-        v.ctx = None;
-    }
+    userfaultfd_set_vm_flags(k, vma, new_flags);
+    k.vma_mut(vma).ctx = None;
     k.trace(|| Event::Vma { vma, what: "userfaultfd context taken off".to_string() });
 }
 
 /// The API handshake: agree on a version, learn what the kernel can, say what is wanted.
 ///
+/// UFFDIO_API_CMPXCHG: state and features are one word, which is set once, after everything else has been checked.
+///
 /// Kernel:   fs/userfaultfd.c:userfaultfd_api @ v5.14
 /// Fidelity: TRIMMED(the argument always can be copied)
 /// Locks:    none: two calls at once may both find WAIT_API
-/// Errors:   EINVAL not the first call (nothing written); EINVAL version or feature unknown, EPERM EVENT_FORK without
-///           CAP_SYS_PTRACE (the structure is zeroed)
+/// Errors:   EINVAL not the first call (nothing written; with UFFDIO_API_CMPXCHG zeroed); EINVAL version or feature unknown,
+///           EPERM EVENT_FORK without CAP_SYS_PTRACE (the structure is zeroed)
 pub async fn userfaultfd_api(k: &Kernel, ctx: CtxId, api: u64, features: u64) -> Outcome {
     let _f = k.enter("userfaultfd_api", || format!("api={api:#x} features={features:#x}"));
     let ret;
     'err_out: {
         point(k, Touch::ReadCtx(ctx)).await;
-        if k.ctx(ctx).state != UffdState::WaitApi {
+        let cmpxchg = k.has(Delta::UFFDIO_API_CMPXCHG);
+        if !cmpxchg && k.ctx(ctx).state != UffdState::WaitApi {
             k.branch("not the first UFFDIO_API: -EINVAL");
             return Outcome::err(EINVAL);
         }
-        let Some(wanted) = UffdFeatures::from_bits(features).filter(|_| api == UFFD_API) else {
+        let supported = uffd_api_features(k);
+        let wanted = UffdFeatures::from_bits(features).filter(|f| api == UFFD_API && supported.contains(*f));
+        let Some(mut wanted) = wanted else {
             k.branch("unknown version or feature: zero the structure, -EINVAL");
             ret = EINVAL;
             break 'err_out;
@@ -223,12 +262,21 @@ pub async fn userfaultfd_api(k: &Kernel, ctx: CtxId, api: u64, features: u64) ->
             ret = EPERM;
             break 'err_out;
         }
+        // Whoever resolves its faults without asking must have the marks that say where.
+        if wanted.contains(UFFD_FEATURE_WP_ASYNC) {
+            wanted |= UFFD_FEATURE_WP_UNPOPULATED;
+        }
         // The answer is copied out before the state changes.
         point(k, Touch::WriteCtx(ctx)).await;
+        if cmpxchg && k.ctx(ctx).state != UffdState::WaitApi {
+            k.branch("not the first UFFDIO_API: zero the structure, -EINVAL");
+            ret = EINVAL;
+            break 'err_out;
+        }
         k.ctx_mut(ctx).state = UffdState::Running;
         // What was asked for, not what there is.
         k.ctx_mut(ctx).features = wanted;
-        return Outcome::ok(0).with(Out::Api { features: UFFD_API_FEATURES.bits(), ioctls: UFFD_API_IOCTLS });
+        return Outcome::ok(0).with(Out::Api { features: supported.bits(), ioctls: UFFD_API_IOCTLS });
     }
     Outcome::err(ret).with(Out::Api { features: 0, ioctls: 0 })
 }

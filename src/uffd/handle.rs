@@ -11,7 +11,7 @@ use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::locking::{LockId, LockMode, acquire, mmap_read_unlock, release};
 use crate::mm::memory::VmFaultCtx;
-use crate::mm::pgtable::{mm_find_pmd, pmd_none, pte_none, pte_offset_map, pte_write, ptep_get_lockless};
+use crate::mm::pgtable::{mm_find_pmd, pmd_none, pte_none_mostly, pte_offset_map, pte_write, ptep_get_lockless};
 use crate::point::{Touch, point, schedule};
 use crate::uffd::ctx::{userfaultfd_ctx_get, userfaultfd_ctx_put};
 
@@ -110,8 +110,8 @@ pub async fn userfaultfd_must_wait(k: &Kernel, ctx: CtxId, address: u64, reason:
     let mut ret = false;
     let Some(pte) = pte_offset_map(k, pmd, address) else { return true };
     let val = ptep_get_lockless(k, pte).await;
-    // Lockless is an argument about none entries.
-    if pte_none(val) {
+    // Lockless is an argument about none entries, and about those that become none.
+    if pte_none_mostly(val) {
         ret = true;
     }
     // On x86 the write bit of a swap entry is its soft-dirty bit.

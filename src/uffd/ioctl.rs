@@ -3,6 +3,7 @@
 
 use crate::BUG_ON;
 use crate::VM_BUG_ON;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::kernel::*;
 use crate::mm::exit::{mmget_not_zero, mmput};
@@ -11,7 +12,7 @@ use crate::point::{Touch, point};
 use crate::syscall::{Out, Outcome};
 use crate::uffd::handle::wake_userfault;
 use crate::uffd::mcopy::{__mcopy_atomic, mwriteprotect_range};
-use crate::uffd::register::validate_range;
+use crate::uffd::register::{validate_range, validate_unaligned_range};
 
 /// Number of UFFDIO_WAKE.
 pub const _UFFDIO_WAKE: u32 = 2;
@@ -23,9 +24,25 @@ pub const _UFFDIO_ZEROPAGE: u32 = 4;
 pub const _UFFDIO_WRITEPROTECT: u32 = 6;
 /// Number of UFFDIO_CONTINUE.
 pub const _UFFDIO_CONTINUE: u32 = 7;
-/// `UFFD_API_RANGE_IOCTLS`: what may work on a registered range.
-pub const UFFD_API_RANGE_IOCTLS: u64 =
+/// Number of UFFDIO_MOVE, which is reported and not modelled.
+pub const _UFFDIO_MOVE: u32 = 5;
+/// Number of UFFDIO_POISON.
+pub const _UFFDIO_POISON: u32 = 8;
+/// `UFFD_API_RANGE_IOCTLS` of v5.14.
+const UFFD_API_RANGE_IOCTLS: u64 =
     1 << _UFFDIO_WAKE | 1 << _UFFDIO_COPY | 1 << _UFFDIO_ZEROPAGE | 1 << _UFFDIO_WRITEPROTECT | 1 << _UFFDIO_CONTINUE;
+
+/// `UFFD_API_RANGE_IOCTLS`: what may work on a registered range.
+pub(crate) fn uffd_api_range_ioctls(k: &Kernel) -> u64 {
+    let mut ioctls = UFFD_API_RANGE_IOCTLS;
+    if k.has(Delta::UFFDIO_POISON) {
+        ioctls |= 1 << _UFFDIO_POISON;
+    }
+    if k.has(Delta::UFFD_FEATURE_MOVE) {
+        ioctls |= 1 << _UFFDIO_MOVE;
+    }
+    ioctls
+}
 
 /// `UFFDIO_COPY_MODE_DONTWAKE`.
 pub const UFFDIO_COPY_MODE_DONTWAKE: u64 = 1;
@@ -35,6 +52,10 @@ pub const UFFDIO_COPY_MODE_WP: u64 = 1 << 1;
 pub const UFFDIO_ZEROPAGE_MODE_DONTWAKE: u64 = 1;
 /// `UFFDIO_CONTINUE_MODE_DONTWAKE`.
 pub const UFFDIO_CONTINUE_MODE_DONTWAKE: u64 = 1;
+/// `UFFDIO_CONTINUE_MODE_WP` (v6.4), the same bit as that of COPY.
+pub const UFFDIO_CONTINUE_MODE_WP: u64 = 1 << 1;
+/// `UFFDIO_POISON_MODE_DONTWAKE`.
+pub const UFFDIO_POISON_MODE_DONTWAKE: u64 = 1;
 /// `UFFDIO_WRITEPROTECT_MODE_WP`.
 pub const UFFDIO_WRITEPROTECT_MODE_WP: u64 = 1;
 /// `UFFDIO_WRITEPROTECT_MODE_DONTWAKE`.
@@ -59,9 +80,15 @@ async fn mmap_changing(k: &Kernel, ctx: CtxId) -> bool {
     point(k, Touch::ReadCtx(ctx)).await;
     let changing = k.ctx(ctx).mmap_changing;
     if changing {
-        k.branch("an event waits to be read: -EAGAIN, out field untouched");
+        k.branch("an event waits to be read: -EAGAIN");
     }
     changing
+}
+
+/// The answer then. UFFDIO_EAGAIN_OUT: in the out field too, so that a monitor that looks there first sees it.
+fn again(k: &Kernel) -> Outcome {
+    let out = if k.has(Delta::UFFDIO_EAGAIN_OUT) { Out::Done(-EAGAIN.num()) } else { Out::None };
+    Outcome::err(EAGAIN).with(out)
 }
 
 /// UFFDIO_WAKE: wake who waits in the range, without resolving anything.
@@ -84,7 +111,7 @@ pub async fn userfaultfd_wake(k: &Kernel, ctx: CtxId, start: u64, len: u64) -> O
     Outcome::ok(0)
 }
 
-/// What COPY, ZEROPAGE and CONTINUE have in common once their arguments are checked: fill, report in the out field, wake.
+/// What COPY, ZEROPAGE, CONTINUE and POISON have in common once their arguments are checked: fill, report in the out field, wake.
 ///
 /// Kernel:   fs/userfaultfd.c:userfaultfd_copy, userfaultfd_zeropage, userfaultfd_continue (second halves) @ v5.14
 /// Fidelity: MIRROR
@@ -125,7 +152,7 @@ async fn fill_and_wake(
     }
 }
 
-/// UFFDIO_COPY: fill missing pages with a copy of the monitor's.
+/// UFFDIO_COPY: fill missing pages with a copy of the monitor's. UFFDIO_COPY_SRC: the source must lie in user space.
 ///
 /// Kernel:   fs/userfaultfd.c:userfaultfd_copy @ v5.14
 /// Fidelity: TRIMMED(the argument always can be copied in and out)
@@ -138,7 +165,7 @@ pub async fn userfaultfd_copy(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u
         return Outcome::err(EINVAL);
     }
     if mmap_changing(k, ctx).await {
-        return Outcome::err(EAGAIN);
+        return again(k);
     }
     if let Err(e) = validate_range(dst, len) {
         return Outcome::err(e);
@@ -146,6 +173,11 @@ pub async fn userfaultfd_copy(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u
     // The source is the monitor's business, but it must not wrap.
     if src.wrapping_add(len) <= src {
         return Outcome::err(EINVAL);
+    }
+    if k.has(Delta::UFFDIO_COPY_SRC)
+        && let Err(e) = validate_unaligned_range(src, len)
+    {
+        return Outcome::err(e);
     }
     if mode & !(UFFDIO_COPY_MODE_DONTWAKE | UFFDIO_COPY_MODE_WP) != 0 {
         return Outcome::err(EINVAL);
@@ -166,7 +198,7 @@ pub async fn userfaultfd_zeropage(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
         return Outcome::err(EINVAL);
     }
     if mmap_changing(k, ctx).await {
-        return Outcome::err(EAGAIN);
+        return again(k);
     }
     if let Err(e) = validate_range(start, len) {
         return Outcome::err(e);
@@ -177,7 +209,7 @@ pub async fn userfaultfd_zeropage(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
     fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_ZEROPAGE, 0, mode & UFFDIO_ZEROPAGE_MODE_DONTWAKE != 0).await
 }
 
-/// UFFDIO_CONTINUE: map the pages that the file has already.
+/// UFFDIO_CONTINUE: map the pages that the file has already. UFFDIO_CONTINUE_MODE_WP: write-protected, if wanted.
 ///
 /// Kernel:   fs/userfaultfd.c:userfaultfd_continue @ v5.14
 /// Fidelity: TRIMMED(the argument always can be copied in and out)
@@ -190,7 +222,7 @@ pub async fn userfaultfd_continue(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
         return Outcome::err(EINVAL);
     }
     if mmap_changing(k, ctx).await {
-        return Outcome::err(EAGAIN);
+        return again(k);
     }
     if let Err(e) = validate_range(start, len) {
         return Outcome::err(e);
@@ -198,18 +230,49 @@ pub async fn userfaultfd_continue(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
     if start.wrapping_add(len) <= start {
         return Outcome::err(EINVAL);
     }
-    if mode & !UFFDIO_CONTINUE_MODE_DONTWAKE != 0 {
+    let wp = if k.has(Delta::UFFDIO_CONTINUE_MODE_WP) { UFFDIO_CONTINUE_MODE_WP } else { 0 };
+    if mode & !(UFFDIO_CONTINUE_MODE_DONTWAKE | wp) != 0 {
         return Outcome::err(EINVAL);
     }
-    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_CONTINUE, 0, mode & UFFDIO_CONTINUE_MODE_DONTWAKE != 0).await
+    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_CONTINUE, mode & wp, mode & UFFDIO_CONTINUE_MODE_DONTWAKE != 0).await
 }
 
-/// UFFDIO_WRITEPROTECT: protect pages against stores, or let them be stored to again.
+/// UFFDIO_POISON: make the next accesses raise SIGBUS. A kernel without it knows no such number.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_poison @ v6.6
+/// Fidelity: TRIMMED(the argument always can be copied in and out)
+/// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
+/// Errors:   EINVAL before UFFDIO_API, unknown to the kernel, bad range or mode; EAGAIN an event is pending, or part was done;
+///           ESRCH the mm is gone; the rest from __mcopy_atomic
+pub async fn userfaultfd_poison(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64) -> Outcome {
+    let _f = k.enter("userfaultfd_poison", || format!("start={start:#x} len={len:#x} mode={mode:#x}"));
+    if in_wait_api(k, ctx) {
+        return Outcome::err(EINVAL);
+    }
+    if !k.has(Delta::UFFDIO_POISON) {
+        k.branch("no such ioctl: -EINVAL");
+        return Outcome::err(EINVAL);
+    }
+    if mmap_changing(k, ctx).await {
+        return again(k);
+    }
+    if let Err(e) = validate_range(start, len) {
+        return Outcome::err(e);
+    }
+    if mode & !UFFDIO_POISON_MODE_DONTWAKE != 0 {
+        return Outcome::err(EINVAL);
+    }
+    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_POISON, 0, mode & UFFDIO_POISON_MODE_DONTWAKE != 0).await
+}
+
+/// UFFDIO_WRITEPROTECT: protect pages against stores, or let them be stored to again. UFFDIO_WRITEPROTECT_MMGET: in an address
+/// space that is held, and is still there.
 ///
 /// Kernel:   fs/userfaultfd.c:userfaultfd_writeprotect @ v5.14
 /// Fidelity: TRIMMED(the argument always can be copied)
-/// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock; the mm is not pinned
-/// Errors:   EINVAL before UFFDIO_API, bad range or mode, WP with DONTWAKE; EAGAIN an event is pending; ENOENT no such VMA
+/// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock; the mm is not pinned in v5.14
+/// Errors:   EINVAL before UFFDIO_API, bad range or mode, WP with DONTWAKE; EAGAIN an event is pending; ENOENT no such VMA; ESRCH
+///           the mm is gone
 pub async fn userfaultfd_writeprotect(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64) -> Outcome {
     let _f = k.enter("userfaultfd_writeprotect", || format!("start={start:#x} len={len:#x} mode={mode:#x}"));
     if in_wait_api(k, ctx) {
@@ -230,7 +293,17 @@ pub async fn userfaultfd_writeprotect(k: &Kernel, ctx: CtxId, start: u64, len: u
         return Outcome::err(EINVAL);
     }
     let mm = k.ctx(ctx).mm.unwrap_or(MmId::DANGLING);
-    if let Err(e) = mwriteprotect_range(k, mm, ctx, start, len, mode_wp).await {
+    let ret = if !k.has(Delta::UFFDIO_WRITEPROTECT_MMGET) {
+        mwriteprotect_range(k, mm, ctx, start, len, mode_wp).await
+    } else if mmget_not_zero(k, mm) {
+        let ret = mwriteprotect_range(k, mm, ctx, start, len, mode_wp).await;
+        mmput(k, mm).await;
+        ret
+    } else {
+        k.branch("the address space is gone: -ESRCH");
+        Err(ESRCH)
+    };
+    if let Err(e) = ret {
         return Outcome::err(e);
     }
     if !mode_wp && !mode_dontwake {

@@ -3,13 +3,14 @@
 
 use crate::BUG_ON;
 use crate::WARN_ON_ONCE;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::locking::{mmap_read_lock, mmap_read_unlock};
 use crate::mm::memory::{vma_is_anonymous, vma_is_shmem};
-use crate::mm::mmap::{find_vma, vm_get_page_prot};
-use crate::mm::mprotect::{CpFlags, change_protection};
+use crate::mm::mmap::{find_vma, vm_get_page_prot, vma_next};
+use crate::mm::mprotect::{CpFlags, change_protection, vma_wants_manual_pte_write_upgrade};
 use crate::mm::page::put_page;
 use crate::mm::pgtable::{
     Pmd, mm_alloc_pmd, pmd_none, pte_alloc, pte_none, pte_offset_map_lock, pte_unmap_unlock, ptep_get, set_pte_at, zero_pte,
@@ -21,6 +22,7 @@ use crate::patch::mfill_atomic_pte;
 use crate::point::{Touch, point};
 use crate::shmem::inode::{file_inode, i_size_read};
 use crate::uffd::ioctl::UFFDIO_COPY_MODE_WP;
+use crate::uffd::vma::userfaultfd_wp;
 
 /// The VMA that contains the whole range, if it has a userfaultfd context (any).
 ///
@@ -225,7 +227,33 @@ pub async fn __mcopy_atomic(
     }
 }
 
-/// Write-protect a range for userfaultfd, or take that away.
+/// Write-protect part of a VMA for userfaultfd, or take that away.
+///
+/// UFFD_WP_WRITENOTIFY: the protection of the VMA says already that entries are made without the write bit. Where the
+/// protection is taken away, entries that need not fault for another reason get it back; of a shared VMA none does, since its
+/// protection does not follow from its flags.
+///
+/// Kernel:   mm/userfaultfd.c:uffd_wp_range @ v6.1 (part of mwriteprotect_range before)
+/// Fidelity: TRIMMED(TLB flush)
+/// Locks:    mmap_lock held
+/// Errors:   none
+pub async fn uffd_wp_range(k: &Kernel, dst_vma: VmaId, start: u64, len: u64, enable_wp: bool) {
+    let _f = k.enter("uffd_wp_range", || format!("{dst_vma} start={start:#x} len={len:#x} enable_wp={enable_wp}"));
+    let v = k.vma(dst_vma);
+    let mut cp_flags = CpFlags { uffd_wp: enable_wp, uffd_wp_resolve: !enable_wp, ..CpFlags::default() };
+    let newprot = if k.has(Delta::UFFD_WP_WRITENOTIFY) {
+        cp_flags.try_change_writable = !enable_wp && vma_wants_manual_pte_write_upgrade(k, dst_vma);
+        v.vm_page_prot
+    } else if enable_wp {
+        vm_get_page_prot(v.vm_flags - VM_WRITE)
+    } else {
+        vm_get_page_prot(v.vm_flags)
+    };
+    change_protection(k, dst_vma, start, start + len, newprot, cp_flags).await;
+}
+
+/// Write-protect a range for userfaultfd, or take that away. PTE_MARKER_UFFD_WP: of files too. UFFDIO_WRITEPROTECT_VMAS: of as
+/// many VMAs as there are, one after the other.
 ///
 /// Kernel:   mm/userfaultfd.c:mwriteprotect_range @ v5.14
 /// Fidelity: MIRROR
@@ -249,24 +277,43 @@ pub async fn mwriteprotect_range(k: &Kernel, dst_mm: MmId, ctx: CtxId, start: u6
         }
 
         err = Err(ENOENT);
+        if k.has(Delta::UFFDIO_WRITEPROTECT_VMAS) {
+            let end = start + len;
+            let mut next = find_vma(k, dst_mm, start);
+            while let Some(dst_vma) = next {
+                let v = k.vma(dst_vma);
+                if v.vm_start >= end {
+                    break;
+                }
+                if !userfaultfd_wp(k, dst_vma) {
+                    k.branch("a VMA that is not registered for WP: -ENOENT, those before it are done");
+                    err = Err(ENOENT);
+                    break;
+                }
+                let _start = v.vm_start.max(start);
+                let _end = v.vm_end.min(end);
+                uffd_wp_range(k, dst_vma, _start, _end - _start, enable_wp).await;
+                err = Ok(());
+                next = vma_next(k, dst_vma);
+            }
+            break 'out_unlock;
+        }
         let Some(dst_vma) = find_dst_vma(k, dst_mm, start, len) else {
             k.branch("no single registered VMA holds the range: -ENOENT");
             break 'out_unlock;
         };
-        let vm_flags = k.vma(dst_vma).vm_flags;
-        if vm_flags.contains(VM_SHARED) {
+        let markers = k.has(Delta::PTE_MARKER_UFFD_WP);
+        if !markers && k.vma(dst_vma).vm_flags.contains(VM_SHARED) {
             break 'out_unlock;
         }
-        if !vm_flags.contains(VM_UFFD_WP) {
+        if !userfaultfd_wp(k, dst_vma) {
             break 'out_unlock;
         }
-        if !vma_is_anonymous(k, dst_vma) {
+        if !markers && !vma_is_anonymous(k, dst_vma) {
             break 'out_unlock;
         }
 
-        let newprot = if enable_wp { vm_get_page_prot(vm_flags - VM_WRITE) } else { vm_get_page_prot(vm_flags) };
-        let cp_flags = CpFlags { uffd_wp: enable_wp, uffd_wp_resolve: !enable_wp, ..CpFlags::default() };
-        change_protection(k, dst_vma, start, start + len, newprot, cp_flags).await;
+        uffd_wp_range(k, dst_vma, start, len, enable_wp).await;
         err = Ok(());
     }
     mmap_read_unlock(k, dst_mm);

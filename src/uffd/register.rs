@@ -3,6 +3,7 @@
 
 use crate::BUG_ON;
 use crate::WARN_ON_ONCE;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::Event;
 use crate::flags::*;
@@ -12,9 +13,11 @@ use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
 use crate::mm::memory::{vma_is_anonymous, vma_is_shmem};
 use crate::mm::mmap::{find_vma_prev, split_vma, vma_merge, vma_next};
 use crate::syscall::{Out, Outcome};
-use crate::uffd::ctx::disarm;
+use crate::uffd::ctx::{disarm, userfaultfd_set_vm_flags};
 use crate::uffd::handle::wake_userfault;
-use crate::uffd::ioctl::{_UFFDIO_CONTINUE, _UFFDIO_WRITEPROTECT, UFFD_API_RANGE_IOCTLS, in_wait_api};
+use crate::uffd::ioctl::{_UFFDIO_CONTINUE, _UFFDIO_WRITEPROTECT, in_wait_api, uffd_api_range_ioctls};
+use crate::uffd::mcopy::uffd_wp_range;
+use crate::uffd::vma::userfaultfd_wp;
 
 /// `UFFDIO_REGISTER_MODE_MISSING`.
 pub const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
@@ -32,10 +35,20 @@ pub const UFFD_API_REGISTER_MODES: u64 = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_R
 /// Locks:    none
 /// Errors:   EINVAL
 pub(crate) fn validate_range(start: u64, len: u64) -> KResult {
-    let task_size = TASK_SIZE;
     if !start.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
     }
+    validate_unaligned_range(start, len)
+}
+
+/// Is the range a whole number of pages long, and in user space?
+///
+/// Kernel:   fs/userfaultfd.c:validate_unaligned_range @ v6.6 (the rest of validate_range before)
+/// Fidelity: MIRROR
+/// Locks:    none
+/// Errors:   EINVAL
+pub(crate) fn validate_unaligned_range(start: u64, len: u64) -> KResult {
+    let task_size = TASK_SIZE;
     if !len.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
     }
@@ -54,15 +67,18 @@ pub(crate) fn validate_range(start: u64, len: u64) -> KResult {
     Ok(())
 }
 
-/// Can this VMA be watched with these flags?
+/// Can this VMA be watched with these flags? PTE_MARKER_UFFD_WP: a file for WP too. UFFD_FEATURE_WP_ASYNC: anything, for WP only.
 ///
 /// Kernel:   fs/userfaultfd.c:vma_can_userfault @ v5.14
 /// Fidelity: TRIMMED(hugetlb)
 /// Locks:    mmap_lock held
 /// Errors:   none
-pub(crate) fn vma_can_userfault(k: &Kernel, vma: VmaId, vm_flags: VmFlags) -> bool {
-    if vm_flags.contains(VM_UFFD_WP) && vma_is_shmem(k, vma) {
+pub(crate) fn vma_can_userfault(k: &Kernel, vma: VmaId, vm_flags: VmFlags, wp_async: bool) -> bool {
+    if !k.has(Delta::PTE_MARKER_UFFD_WP) && vm_flags.contains(VM_UFFD_WP) && vma_is_shmem(k, vma) {
         return false;
+    }
+    if wp_async && vm_flags & __VM_UFFD_FLAGS == VM_UFFD_WP {
+        return true;
     }
     if vm_flags.contains(VM_UFFD_MINOR) && !vma_is_shmem(k, vma) {
         return false;
@@ -84,6 +100,7 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
         return Outcome::err(EINVAL);
     }
     let mm = k.ctx(ctx).mm.unwrap_or(MmId::DANGLING);
+    let wp_async = k.ctx(ctx).features.contains(UFFD_FEATURE_WP_ASYNC);
 
     if mode == 0 {
         return Outcome::err(EINVAL);
@@ -141,7 +158,7 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
             BUG_ON!(k, v.ctx.is_some() != v.vm_flags.intersects(__VM_UFFD_FLAGS));
 
             ret = Err(EINVAL);
-            if !vma_can_userfault(k, cur, vm_flags) {
+            if !vma_can_userfault(k, cur, vm_flags, wp_async) {
                 k.branch("a VMA cannot be watched in this mode: -EINVAL");
                 break 'out_unlock;
             }
@@ -171,7 +188,7 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
         loop {
             let v = k.vma(vma);
             'skip: {
-                BUG_ON!(k, !vma_can_userfault(k, vma, vm_flags));
+                BUG_ON!(k, !vma_can_userfault(k, vma, vm_flags, wp_async));
                 BUG_ON!(k, v.ctx.is_some() && v.ctx != Some(ctx));
                 WARN_ON_ONCE!(k, !v.vm_flags.contains(VM_MAYWRITE));
 
@@ -208,11 +225,8 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
                         }
                     }
                 }
-                {
-                    let mut v = k.vma_mut(vma);
-                    v.vm_flags = new_flags;
-                    v.ctx = Some(ctx);
-                }
+                userfaultfd_set_vm_flags(k, vma, new_flags);
+                k.vma_mut(vma).ctx = Some(ctx);
                 k.trace(|| Event::Vma { vma, what: format!("registered with {ctx}, {vm_flags:?}") });
             }
             prev = Some(vma);
@@ -227,7 +241,7 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
     mmput(k, mm).await;
     match ret {
         Ok(()) => {
-            let mut ioctls_out = UFFD_API_RANGE_IOCTLS;
+            let mut ioctls_out = uffd_api_range_ioctls(k);
             if mode & UFFDIO_REGISTER_MODE_WP == 0 {
                 ioctls_out &= !(1 << _UFFDIO_WRITEPROTECT);
             }
@@ -240,7 +254,8 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
     }
 }
 
-/// UFFDIO_UNREGISTER: stop watching, whichever context watches.
+/// UFFDIO_UNREGISTER: stop watching, whichever context watches. UFFDIO_UNREGISTER_OWN: only if it is this one.
+/// UFFD_WP_RESET_ON_UNREGISTER: the write protection of the pages goes with the registration.
 ///
 /// Kernel:   fs/userfaultfd.c:userfaultfd_unregister @ v5.14
 /// Fidelity: TRIMMED(hugetlb; the argument always can be copied)
@@ -253,6 +268,7 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
         return Outcome::err(EINVAL);
     }
     let mm = k.ctx(ctx).mm.unwrap_or(MmId::DANGLING);
+    let wp_async = k.ctx(ctx).features.contains(UFFD_FEATURE_WP_ASYNC);
 
     if let Err(e) = validate_range(start, len) {
         k.branch("bad range: -EINVAL");
@@ -291,8 +307,13 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
             }
             BUG_ON!(k, v.ctx.is_some() != v.vm_flags.intersects(__VM_UFFD_FLAGS));
 
+            if k.has(Delta::UFFDIO_UNREGISTER_OWN) && v.ctx.is_some() && v.ctx != Some(ctx) {
+                k.branch("watched by another userfaultfd: -EINVAL");
+                break 'out_unlock;
+            }
+
             // Such a VMA cannot have been registered; said all the same, so that user space sees its mistake.
-            if !vma_can_userfault(k, cur, v.vm_flags) {
+            if !vma_can_userfault(k, cur, v.vm_flags, wp_async) {
                 k.branch("a VMA that can never be watched: -EINVAL");
                 break 'out_unlock;
             }
@@ -309,7 +330,7 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
         loop {
             let v = k.vma(vma);
             'skip: {
-                BUG_ON!(k, !vma_can_userfault(k, vma, v.vm_flags));
+                BUG_ON!(k, !vma_can_userfault(k, vma, v.vm_flags, wp_async));
 
                 // Nothing to take off.
                 let Some(vma_ctx) = v.ctx else { break 'skip };
@@ -325,6 +346,10 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
                     wake_userfault(k, vma_ctx, start, vma_end - start).await;
                 } else {
                     k.branch("not MISSING: waiters are not woken");
+                }
+
+                if k.has(Delta::UFFD_WP_RESET_ON_UNREGISTER) && userfaultfd_wp(k, vma) {
+                    uffd_wp_range(k, vma, start, vma_end - start, false).await;
                 }
 
                 let new_flags = v.vm_flags - __VM_UFFD_FLAGS;
