@@ -93,6 +93,14 @@ deltas! {
         since: V6_1, merged: "v6.0", commit: "f369b07c8614",
         notice: "UFFDIO_UNREGISTER takes the write protection off the pages",
     }
+    UFFD_WP_RESET_ON_CLOSE {
+        since: V6_1, merged: "v6.9, and v6.1 stable", commit: "c88033efe9a3",
+        notice: "closing a userfaultfd takes the write protection off the pages",
+    }
+    MEMFD_SEALED_READONLY {
+        since: V6_1, merged: "v6.13, and v6.1 stable", commit: "8ec396d05d1b",
+        notice: "a memfd sealed against writing can be mapped shared and read-only; UFFDIO_REGISTER of that answers EPERM",
+    }
     UFFD_WP_WRITENOTIFY {
         since: V6_12, merged: "v6.2", commit: "51d3d5eb74ff",
         notice: "the protection of a shared mapping registered for WP has no write bit: the first store after the protection is taken off faults",
@@ -125,9 +133,9 @@ deltas! {
         since: V6_12, merged: "v6.8", commit: "adef440691ba",
         notice: "UFFDIO_API and UFFDIO_REGISTER report UFFDIO_MOVE (which is not modelled)",
     }
-    UFFD_WP_RESET_ON_CLOSE {
-        since: V6_12, merged: "v6.2..v6.12", commit: "",
-        notice: "closing a userfaultfd takes the write protection off the pages",
+    WRITE_FAULTS_IN_AFTER {
+        since: V6_18, merged: "v6.15", commit: "665575cff098",
+        notice: "write(2) takes its page before it looks at the source: written from a hole of that same page it raises no event",
     }
     UFFDIO_EAGAIN_OUT {
         since: V6_12, merged: "v6.15, and v6.12 stable", commit: "95567729173e",

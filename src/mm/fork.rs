@@ -17,6 +17,7 @@ use crate::mm::pgtable::{Pmd, PteRef, mm_alloc_pmd, pte_alloc, pte_clear_uffd_wp
 use crate::mm::pgtable::{pte_offset_map_lock, pte_unmap_unlock, pte_write, pte_wrprotect, set_pte_at, vm_normal_page};
 use crate::mm::rmap::{anon_vma_fork, page_dup_rmap};
 use crate::mm::swapfile::swap_duplicate;
+use crate::mm::vma_merge::is_shared_maywrite;
 use crate::mm::zap::{RssVec, add_mm_rss_vec, next_pte, next_pte_table, pmd_addr_end};
 use crate::point::{Touch, point};
 use crate::shmem::inode::file_inode;
@@ -275,7 +276,8 @@ async fn dup_mmap(k: &Kernel, mm: MmId, oldmm: MmId) -> KResult {
                     let mapping = file_inode(k, file);
                     get_file(k, file);
                     acquire(k, LockId::IMmap(mapping), LockMode::Write).await;
-                    if k.vma(tmp).vm_flags.contains(VM_SHARED) {
+                    let vm_flags = k.vma(tmp).vm_flags;
+                    if is_shared_maywrite(k, vm_flags) {
                         // mapping_allow_writable
                         k.inode_mut(mapping).i_mmap_writable += 1;
                     }

@@ -14,7 +14,8 @@ use crate::mm::page::lru_add_drain;
 use crate::mm::pgtable::free_pgd_range;
 use crate::mm::rmap::unlink_anon_vmas;
 use crate::mm::vma_merge::{
-    __split_vma, find_vma_links, mapping_map_writable, mapping_unmap_writable, vm_area_alloc, vm_area_free, vma_link, vma_pages,
+    __split_vma, find_vma_links, is_shared_maywrite, mapping_map_writable, mapping_unmap_writable, vm_area_alloc, vm_area_free,
+    vma_link, vma_pages,
 };
 use crate::mm::zap::unmap_vmas;
 use crate::shmem::fault::{shmem_mmap, shmem_zero_setup};
@@ -345,7 +346,7 @@ async fn mmap_region(
 
                 'unmap_writable: {
                     if let (Some(file), Some(mapping)) = (file, mapping) {
-                        if vm_flags.contains(VM_SHARED)
+                        if is_shared_maywrite(k, vm_flags)
                             && let Err(e) = mapping_map_writable(k, mapping)
                         {
                             error = e;
@@ -362,7 +363,7 @@ async fn mmap_region(
                             }
                             k.vma_mut(vma).vm_file = None;
                             unmap_region(k, mm, &[vma], prev, addr, addr + len).await;
-                            if vm_flags.contains(VM_SHARED) {
+                            if is_shared_maywrite(k, vm_flags) {
                                 mapping_unmap_writable(k, mapping);
                             }
                             error = e;
@@ -401,7 +402,7 @@ async fn mmap_region(
                     vma_link(k, mm, vma).await;
                 }
                 // The VMA counts for itself now.
-                if let (Some(mapping), true) = (mapping, vm_flags.contains(VM_SHARED)) {
+                if let (Some(mapping), true) = (mapping, is_shared_maywrite(k, vm_flags)) {
                     mapping_unmap_writable(k, mapping);
                 }
                 vma
@@ -498,6 +499,15 @@ async fn do_mmap(
             if !f.f_mode_write {
                 k.branch("shared mapping of a read-only descriptor: not VM_SHARED");
                 vm_flags -= VM_MAYWRITE | VM_SHARED;
+            }
+            // memfd_check_seals_mmap: what can never be written to need not be refused.
+            if k.has(Delta::MEMFD_SEALED_READONLY)
+                && let Some(mapping) = f_mapping(k, file)
+                && k.inode(mapping).info.seals.intersects(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)
+                && !vm_flags.contains(VM_WRITE)
+            {
+                k.branch("read-only mapping of a sealed file: not VM_MAYWRITE");
+                vm_flags -= VM_MAYWRITE;
             }
         } else if map_type != MAP_PRIVATE {
             return Err(EINVAL);

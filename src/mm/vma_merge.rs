@@ -5,6 +5,7 @@
 //! by either: which VMA an entry belongs to is only a matter of its address.
 
 use crate::WARN_ON_ONCE;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::Event;
 use crate::flags::*;
@@ -118,7 +119,7 @@ pub(crate) fn __insert_vm_struct(k: &Kernel, mm: MmId, vma: VmaId) {
 pub(crate) fn __vma_link_file(k: &Kernel, vma: VmaId) {
     let v = k.vma(vma);
     if let Some(mapping) = v.vm_file.and_then(|file| f_mapping(k, file)) {
-        if v.vm_flags.contains(VM_SHARED) {
+        if is_shared_maywrite(k, v.vm_flags) {
             mapping_allow_writable(k, mapping);
         }
         k.inode_mut(mapping).i_mmap.push(vma);
@@ -141,6 +142,17 @@ pub(crate) async fn vma_link(k: &Kernel, mm: MmId, vma: VmaId) {
     if let Some(mapping) = mapping {
         release(k, LockId::IMmap(mapping), LockMode::Write);
     }
+}
+
+/// Does a VMA with these flags count as one that may write to the file? MEMFD_SEALED_READONLY: only if it may ever be made writable.
+///
+/// Kernel:   include/linux/mm.h:is_shared_maywrite @ v6.7 (VM_SHARED alone before)
+/// Fidelity: MIRROR
+/// Locks:    none
+/// Errors:   none
+pub(crate) fn is_shared_maywrite(k: &Kernel, vm_flags: VmFlags) -> bool {
+    let mask = if k.has(Delta::MEMFD_SEALED_READONLY) { VM_SHARED | VM_MAYWRITE } else { VM_SHARED };
+    vm_flags.contains(mask)
 }
 
 /// `mapping_map_writable`: one more VM_SHARED mapping, unless F_SEAL_WRITE denies them.
@@ -185,7 +197,7 @@ pub(crate) fn mapping_allow_writable(k: &Kernel, mapping: InodeId) {
 /// Locks:    i_mmap_rwsem held for writing
 /// Errors:   none
 fn __remove_shared_vm_struct(k: &Kernel, vma: VmaId, mapping: InodeId) {
-    if k.vma(vma).vm_flags.contains(VM_SHARED) {
+    if is_shared_maywrite(k, k.vma(vma).vm_flags) {
         mapping_unmap_writable(k, mapping);
     }
     k.inode_mut(mapping).i_mmap.retain(|v| *v != vma);

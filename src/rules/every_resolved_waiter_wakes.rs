@@ -6,7 +6,7 @@ use super::watch::{Resolved, Seen};
 use super::{Broken, Rule, When};
 use crate::flags::UFFD_PAGEFAULT_FLAG_WP;
 use crate::kernel::{State, UffdMsg, page_align_down};
-use crate::mm::pgtable::{pte_none, pte_write};
+use crate::mm::pgtable::{pte_none_mostly, pte_write};
 
 pub(super) static RULE: Rule = Rule {
     name: "every-resolved-waiter-wakes",
@@ -32,7 +32,7 @@ pub(super) fn check(s: &State, v: &View, seen: &Seen, resolved: &[Resolved], unm
             continue;
         }
         let pte = v.pte_at(mm, page);
-        let may_go_on = if flags.contains(UFFD_PAGEFAULT_FLAG_WP) { pte_write(pte) } else { !pte_none(pte) };
+        let may_go_on = if flags.contains(UFFD_PAGEFAULT_FLAG_WP) { pte_write(pte) } else { !pte_none_mostly(pte) };
         if may_go_on {
             out.push(Broken::new(&RULE, format!("{} sleeps for {page:#x} of {mm}, which was filled: {pte:?}", uwq.task)));
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/shmem.c`: files on the internal mount, read, write, seek, stat; `mm/memfd.c`: memfd_create and seals.
 
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::flags::*;
 use crate::kernel::*;
@@ -245,6 +246,7 @@ async fn shmem_write_end(k: &Kernel, inode: InodeId, pos: u64, copied: u64, page
 
 /// Write page by page. The source must not fault while the destination page is locked, since it may be that very page: it is
 /// faulted in first, and copied with page faults disabled; what could not be copied then is tried again.
+/// WRITE_FAULTS_IN_AFTER: it is faulted in only when nothing could be copied, with the page in the cache and unlocked by then.
 ///
 /// Kernel:   mm/filemap.c:generic_perform_write @ v5.14
 /// Fidelity: TRIMMED(dirty page balancing)
@@ -252,6 +254,7 @@ async fn shmem_write_end(k: &Kernel, inode: InodeId, pos: u64, copied: u64, page
 /// Errors:   EFAULT the source cannot be read; EINTR a fatal signal; those of write_begin
 async fn generic_perform_write(k: &Kernel, inode: InodeId, from: u64, count: u64, mut pos: u64) -> KResult<i64> {
     let _f = k.enter("generic_perform_write", || format!("{inode} pos={pos} count={count}"));
+    let fault_in_after = k.has(Delta::WRITE_FAULTS_IN_AFTER);
     let mut status = Ok(0);
     let mut written: u64 = 0;
 
@@ -261,7 +264,7 @@ async fn generic_perform_write(k: &Kernel, inode: InodeId, from: u64, count: u64
 
         let copied = 'again: loop {
             let src = from.wrapping_add(written);
-            if fault_in_pages_readable(k, src, bytes).await.is_err() {
+            if !fault_in_after && fault_in_pages_readable(k, src, bytes).await.is_err() {
                 status = Err(EFAULT);
                 break 'out;
             }
@@ -293,6 +296,10 @@ async fn generic_perform_write(k: &Kernel, inode: InodeId, from: u64, count: u64
             }
             k.branch("nothing was copied with page faults disabled: again");
             if k.endless("generic_perform_write") {
+                status = Err(EFAULT);
+                break 'out;
+            }
+            if fault_in_after && fault_in_pages_readable(k, src, bytes).await.is_err() {
                 status = Err(EFAULT);
                 break 'out;
             }

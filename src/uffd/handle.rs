@@ -59,7 +59,7 @@ fn unlink(k: &Kernel, ctx: CtxId, uwq: UwqId) -> bool {
     before != c.fault_pending_wqh.len() + c.fault_wqh.len() + c.event_wqh.len()
 }
 
-/// What the monitor will read about a fault.
+/// What the monitor will read about a fault. The address is to the byte if that was asked for.
 ///
 /// Kernel:   fs/userfaultfd.c:userfault_msg @ v5.14
 /// Fidelity: MIRROR
@@ -76,6 +76,7 @@ fn userfault_msg(k: &Kernel, address: u64, flags: FaultFlags, reason: VmFlags, f
     if reason.contains(VM_UFFD_MINOR) {
         msg_flags |= UFFD_PAGEFAULT_FLAG_MINOR;
     }
+    let address = if features.contains(UFFD_FEATURE_EXACT_ADDRESS) { address } else { page_align_down(address) };
     let ptid = if features.contains(UFFD_FEATURE_THREAD_ID) { Some(k.current()) } else { None };
     UffdMsg::Pagefault { address, flags: msg_flags, ptid }
 }
@@ -205,7 +206,7 @@ pub async fn handle_userfault(k: &Kernel, vmf: &mut VmFaultCtx, reason: VmFlags)
         userfaultfd_ctx_get(k, ctx);
 
         let features = k.ctx(ctx).features;
-        let msg = userfault_msg(k, vmf.address, vmf.flags, reason, features);
+        let msg = userfault_msg(k, vmf.real_address, vmf.flags, reason, features);
         let uwq = k.sm().uwqs.insert(Uwq { msg: Some(msg), waken: false, task: current, ctx });
         let blocking_state = userfaultfd_get_blocking_state(vmf.flags);
 
@@ -428,6 +429,7 @@ mod tests {
             flags: flags | FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE | FAULT_FLAG_INTERRUPTIBLE,
             pgoff: 0,
             address,
+            real_address: address,
             pmd: None,
             pte: None,
             orig_pte: PteVal::None,

@@ -29,6 +29,8 @@ pub struct VmFaultCtx {
     pub pgoff: u64,
     /// Page-aligned fault address.
     pub address: u64,
+    /// The fault address to the byte.
+    pub real_address: u64,
     /// The entry that names the PTE table; the upper tables exist once it is set.
     pub pmd: Option<Pmd>,
     /// The PTE, once it was looked up; whether its lock is held is a matter of the function.
@@ -75,6 +77,7 @@ async fn __handle_mm_fault(k: &Kernel, vma: VmaId, address: u64, flags: FaultFla
         flags,
         pgoff: linear_page_index(k, vma, address),
         address: page_align_down(address),
+        real_address: address,
         pmd: None,
         pte: None,
         orig_pte: PteVal::None,
