@@ -89,11 +89,12 @@ async fn mincore_pte_range(k: &Kernel, pmd: Pmd, mut addr: u64, end: u64, vma: V
             break;
         };
         __mincore_unmapped_range(k, addr, at, vma, vec).await;
-        let present = match pte {
-            PteVal::Swap { entry, .. } => uptodate_and_put(k, lookup_swap_cache(k, entry)),
-            _ => true,
-        };
-        vec.push(present);
+        match pte {
+            // A marker says nothing about a page.
+            PteVal::None | PteVal::Marker(_) => __mincore_unmapped_range(k, at, at + PAGE_SIZE, vma, vec).await,
+            PteVal::Swap { entry, .. } => vec.push(uptodate_and_put(k, lookup_swap_cache(k, entry))),
+            PteVal::Present { .. } => vec.push(true),
+        }
         addr = at + PAGE_SIZE;
         next = this.next();
     }

@@ -8,7 +8,7 @@ use super::view::{View, live_page, shmem_inode};
 use crate::errno::Errno;
 use crate::flags::*;
 use crate::kernel::*;
-use crate::mm::pgtable::{pte_none, pte_present, pte_protnone};
+use crate::mm::pgtable::{pte_none, pte_none_mostly, pte_present, pte_protnone};
 use crate::spec::visible::{file_cells, memory_cells, pte_of, vma_at};
 use crate::spec::{Subject, bytes::RefCells};
 use crate::syscall::{COPY_MODE_WP, MODE_DONTWAKE, Op, Out, Outcome, UserBuf};
@@ -93,6 +93,7 @@ pub(crate) struct Before {
     pub source_sure: bool,
     /// COPY with write protection.
     pub write_protect: bool,
+    shared: bool,
     i_blocks: i64,
     used_blocks: i64,
     vm_committed_as: i64,
@@ -217,7 +218,7 @@ impl Before {
                 hole: fill == Fill::Continue && slot.is_none(),
                 fallocated: matches!(slot, Some(SlotVal::Page(p))
                     if live_page(s, p).is_some_and(|p| !p.flags.contains(PG_uptodate))),
-                pte: !pte_none(pte_of(s, dst_mm, addr)),
+                pte: populated(fill, shared, pte_of(s, dst_mm, addr)),
                 slot: charged && slot.is_some(),
                 refused: charged && (commit || full),
                 no_frame: frames > free && (fill != Fill::Continue || swapped),
@@ -232,6 +233,7 @@ impl Before {
             pages,
             source_sure,
             write_protect: wp,
+            shared,
             i_blocks: node.map_or(0, |n| n.i_blocks),
             used_blocks: sb.map_or(0, |b| b.used_blocks),
             vm_committed_as: s.vm_committed_as,
@@ -246,7 +248,7 @@ impl Before {
             if !self.source_sure {
                 continue;
             }
-            let pte = !pte_none(v.pte_at(self.mm, p.addr));
+            let pte = populated(self.fill, self.shared, v.pte_at(self.mm, p.addr));
             if pte != p.pte {
                 found.push(format!("{:#x} was {}mapped and is {}mapped", p.addr, un(p.pte), un(pte)));
             }
@@ -285,6 +287,11 @@ impl Before {
         };
         Answer { before: self, done, stopped }
     }
+}
+
+/// Does what stands in the PTE forbid to fill it? A marker does so to the zero page only.
+fn populated(fill: Fill, shared: bool, pte: PteVal) -> bool {
+    if fill == Fill::Zeropage && !shared { !pte_none(pte) } else { !pte_none_mostly(pte) }
 }
 
 fn un(mapped: bool) -> &'static str {
