@@ -133,13 +133,13 @@ deltas! {
         since: V6_12, merged: "v6.8", commit: "adef440691ba",
         notice: "UFFDIO_API and UFFDIO_REGISTER report UFFDIO_MOVE (which is not modelled)",
     }
-    WRITE_FAULTS_IN_AFTER {
-        since: V6_18, merged: "v6.15", commit: "665575cff098",
-        notice: "write(2) takes its page before it looks at the source: written from a hole of that same page it raises no event",
-    }
     UFFDIO_EAGAIN_OUT {
         since: V6_12, merged: "v6.15, and v6.12 stable", commit: "95567729173e",
         notice: "while an event waits to be read, EAGAIN is written to the out field too",
+    }
+    WRITE_FAULTS_IN_AFTER {
+        since: V6_18, merged: "v6.15", commit: "665575cff098",
+        notice: "write(2) takes its page before it looks at the source: written from a hole of that same page it raises no event",
     }
     UFFDIO_UNREGISTER_OWN {
         since: V6_18, merged: "v6.17", commit: "",

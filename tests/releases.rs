@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the userfaultfd ioctls, and what touches them, answer from release to release: a few lines of a scenario, and how the
+//! last one ends on v5.14 with the series and on the releases after it.
+
+use faultline::corpus;
+use faultline::delta::Delta;
+use faultline::patch::Revision::{self, *};
+use faultline::replay::{Answer, Verdicts, replay};
+use faultline::scenario::{parse, print};
+use faultline::syscall::Out;
+
+const KERNELS: [Revision; 5] = [Noalloc, V5_19, V6_1, V6_12, V6_18];
+
+/// How the operations stand when nothing moves any more after them.
+fn answers(revision: Revision, lines: &str) -> Vec<String> {
+    let text = format!("question: what is the answer?\nmachine: swap=4\nthreads: main vcpu\n\n{lines}\n");
+    let scenario = parse::scenario("here", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let replay = replay(&scenario, revision, &[], false);
+    assert!(replay.unlike.is_empty(), "{revision}: {:?}", replay.unlike);
+    let said = |answer: &Answer, op| match answer {
+        Answer::Returned(outcome) => print::outcome(op, outcome),
+        other => format!("{other:?}"),
+    };
+    replay.rows.iter().filter(|row| !row.resumed).map(|row| said(&row.answer, &row.op)).collect()
+}
+
+/// The last answer on each of [`KERNELS`].
+#[track_caller]
+fn last_answers(lines: &str, expected: [&str; 5]) {
+    for (revision, expected) in KERNELS.into_iter().zip(expected) {
+        let all = answers(revision, lines);
+        assert_eq!(all.last().map_or("", |a| a.as_str()), expected, "on {revision}, after {all:#?}");
+    }
+}
+
+/// A memfd of four pages at 0x100000, shared, and a userfaultfd 4 that watches it.
+fn watched(mode: &str, then: &str) -> String {
+    format!(
+        r#"memfd_create("", MFD_ALLOW_SEALING) = 3
+ftruncate(3, 16384) = 0
+mmap(0x100000, 16384, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x100000
+userfaultfd(O_NONBLOCK) = 4
+ioctl(4, UFFDIO_API, {{api=0xaa, features=0}})
+ioctl(4, UFFDIO_REGISTER, {{start=0x100000, len=16384, mode={mode}}})
+{then}"#
+    )
+}
+
+const MISSING: &str = "UFFDIO_REGISTER_MODE_MISSING";
+const MINOR: &str = "UFFDIO_REGISTER_MODE_MINOR";
+
+#[test]
+fn poison_is_known_from_6_6_on() {
+    let poison = "ioctl(4, UFFDIO_POISON, {start=0x101000, len=4096, mode=0})";
+    let unknown = "-1 EINVAL";
+    let done = "0 {updated=4096}";
+    last_answers(&watched(MISSING, poison), [unknown, unknown, unknown, done, done]);
+    let again = "-1 EEXIST {updated=-EEXIST}";
+    last_answers(&watched(MISSING, &[poison, poison].join("\n")), [unknown, unknown, unknown, again, again]);
+    // What the file holds does not matter, where it ends does.
+    let written = "pwrite64(3, \"A\", 4096, 4096) = 4096";
+    last_answers(&watched(MISSING, &[written, poison].join("\n")), [unknown, unknown, unknown, done, done]);
+    let past = "-1 EFAULT {updated=-EFAULT}";
+    last_answers(&watched(MISSING, &["ftruncate(3, 4096) = 0", poison].join("\n")), [unknown, unknown, unknown, past, past]);
+    // The content that is copied there wakes nobody from the marker: it is written over.
+    let copy = "ioctl(4, UFFDIO_COPY, {dst=0x101000, src=\"B\", len=4096, mode=0})";
+    last_answers(&watched(MISSING, &[poison, copy].join("\n")), ["0 {copy=4096}"; 5]);
+}
+
+#[test]
+fn private_zeropage_does_not_write_over_a_marker() {
+    let lines = r#"mmap(0x100000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {api=0xaa, features=0})
+ioctl(3, UFFDIO_REGISTER, {start=0x100000, len=8192, mode=UFFDIO_REGISTER_MODE_MISSING})
+ioctl(3, UFFDIO_POISON, {start=0x100000, len=4096, mode=0})
+ioctl(3, UFFDIO_ZEROPAGE, {start=0x100000, len=4096, mode=0})"#;
+    let done = "0 {zeropage=4096}";
+    let there = "-1 EEXIST {zeropage=-EEXIST}";
+    last_answers(lines, [done, done, done, there, there]);
+}
+
+#[test]
+fn a_private_mapping_of_dev_zero_can_be_registered_and_then_not_be_filled() {
+    let lines = r#"open("/dev/zero", O_RDWR) = 3
+mmap(0x100000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_FIXED, 3, 0) = 0x100000
+userfaultfd(O_NONBLOCK) = 4
+ioctl(4, UFFDIO_API, {api=0xaa, features=0})
+ioctl(4, UFFDIO_REGISTER, {start=0x100000, len=8192, mode=UFFDIO_REGISTER_MODE_MISSING})
+ioctl(4, UFFDIO_COPY, {dst=0x100000, src="B", len=4096, mode=0})"#;
+    let done = "0 {copy=4096}";
+    let past = "-1 EFAULT {copy=-EFAULT}";
+    last_answers(lines, [done, done, done, past, past]);
+}
+
+#[test]
+fn continue_maps_write_protected_from_6_4_on() {
+    let lines = "pwrite64(3, \"A\", 4096, 0) = 4096\nioctl(4, UFFDIO_CONTINUE, {start=0x100000, len=4096, mode=2})";
+    let unknown = "-1 EINVAL";
+    let unregistered = "-1 EINVAL {mapped=-EINVAL}";
+    last_answers(&watched(MINOR, lines), [unknown, unknown, unknown, unregistered, unregistered]);
+    let both = "UFFDIO_REGISTER_MODE_MINOR|UFFDIO_REGISTER_MODE_WP";
+    let done = "0 {mapped=4096}";
+    last_answers(&watched(both, lines), [unknown, unknown, unknown, done, done]);
+}
+
+#[test]
+fn copy_takes_no_source_past_the_end_of_user_space() {
+    let copy = "ioctl(4, UFFDIO_COPY, {dst=0x100000, src=0x7ffffffff000, len=4096, mode=0})";
+    let unreadable = "-1 EFAULT {copy=-EFAULT}";
+    let wrong = "-1 EINVAL";
+    last_answers(&watched(MISSING, copy), [unreadable, unreadable, unreadable, wrong, wrong]);
+}
+
+#[test]
+fn the_features_grow() {
+    let lines = "userfaultfd(O_NONBLOCK) = 3\nioctl(3, UFFDIO_API, {api=0xaa, features=0})";
+    let features = [0x7ff, 0x1fff, 0x1fff, 0x1ffff, 0x1ffff];
+    for (revision, features) in KERNELS.into_iter().zip(features) {
+        let scenario = parse::scenario("here", &format!("question: which?\n\n{lines}\n")).unwrap();
+        let replay = replay(&scenario, revision, &[], false);
+        let Answer::Returned(outcome) = &replay.rows[1].answer else { panic!() };
+        assert!(matches!(outcome.out, Out::Api { features: f, .. } if f == features), "{revision}: {outcome:?}");
+    }
+}
+
+#[test]
+fn what_is_not_known_yet_is_refused() {
+    let lines = "userfaultfd(O_NONBLOCK) = 3\nioctl(3, UFFDIO_API, {api=0xaa, features=0x4000})";
+    let zeroed = "-1 EINVAL {features=0, ioctls=0}";
+    for (revision, known) in KERNELS.into_iter().zip([false, false, false, true, true]) {
+        assert_eq!(answers(revision, lines)[1] != zeroed, known, "{revision}");
+    }
+}
+
+#[test]
+fn write_protection_of_shmem_is_registered_from_5_19_on() {
+    let lines = "ioctl(4, UFFDIO_REGISTER, {start=0x100000, len=16384, mode=UFFDIO_REGISTER_MODE_WP})";
+    for (revision, works) in KERNELS.into_iter().zip([false, true, true, true, true]) {
+        let all = answers(revision, &watched(MISSING, lines));
+        assert_eq!(all.last().is_some_and(|a| a.starts_with("0")), works, "{revision}: {all:?}");
+    }
+}
+
+#[test]
+fn writeprotect_goes_over_several_mappings_from_6_3_on() {
+    let wp = "UFFDIO_REGISTER_MODE_MISSING|UFFDIO_REGISTER_MODE_WP";
+    let lines = r#"munmap(0x102000, 4096) = 0
+ioctl(4, UFFDIO_WRITEPROTECT, {start=0x100000, len=16384, mode=UFFDIO_WRITEPROTECT_MODE_WP})"#;
+    // Of v5.14 nothing was registered.
+    let one = "-1 ENOENT";
+    last_answers(&watched(wp, lines), [one, one, one, "0", "0"]);
+    let hole = r#"munmap(0x100000, 16384) = 0
+ioctl(4, UFFDIO_WRITEPROTECT, {start=0x100000, len=16384, mode=UFFDIO_WRITEPROTECT_MODE_WP})"#;
+    last_answers(&watched(wp, hole), ["-1 ENOENT"; 5]);
+}
+
+#[test]
+fn writeprotect_that_meets_an_unregistered_mapping_has_done_those_before_it() {
+    let lines = r#"mmap(0x100000, 16384, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+store(0x100000, 'A') = 0
+userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {api=0xaa, features=0})
+ioctl(3, UFFDIO_REGISTER, {start=0x100000, len=4096, mode=UFFDIO_REGISTER_MODE_WP})
+ioctl(3, UFFDIO_WRITEPROTECT, {start=0x100000, len=16384, mode=UFFDIO_WRITEPROTECT_MODE_WP}) = -1 ENOENT
+vcpu: store(0x100000, 'B')"#;
+    last_answers(lines, ["0", "0", "0", "Blocked", "Blocked"]);
+}
+
+#[test]
+fn unregister_through_another_userfaultfd_is_refused_from_6_17_on() {
+    let lines = r#"userfaultfd(O_NONBLOCK) = 5
+ioctl(5, UFFDIO_API, {api=0xaa, features=0})
+ioctl(5, UFFDIO_UNREGISTER, {start=0x100000, len=16384})"#;
+    last_answers(&watched(MISSING, lines), ["0", "0", "0", "0", "-1 EINVAL"]);
+}
+
+#[test]
+fn an_unread_event_is_told_in_the_out_field() {
+    let lines = r#"memfd_create("", 0) = 3
+ftruncate(3, 16384) = 0
+mmap(0x100000, 16384, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x100000
+userfaultfd(O_NONBLOCK) = 4
+ioctl(4, UFFDIO_API, {api=0xaa, features=UFFD_FEATURE_EVENT_REMOVE})
+ioctl(4, UFFDIO_REGISTER, {start=0x100000, len=16384, mode=UFFDIO_REGISTER_MODE_MISSING})
+vcpu: madvise(0x100000, 4096, MADV_DONTNEED) <unfinished ...>
+ioctl(4, UFFDIO_COPY, {dst=0x100000, src="B", len=4096, mode=0})"#;
+    let untouched = "-1 EAGAIN";
+    let told = "-1 EAGAIN {copy=-EAGAIN}";
+    for (revision, expected) in KERNELS.into_iter().zip([untouched, untouched, untouched, told, told]) {
+        // The madvise ends when everybody exits.
+        assert!(answers(revision, lines).iter().any(|a| a == expected), "{revision}");
+    }
+}
+
+#[test]
+fn a_memfd_sealed_against_writing_is_mapped_for_reading_and_not_watched() {
+    let lines = r#"memfd_create("", MFD_ALLOW_SEALING) = 3
+ftruncate(3, 16384) = 0
+fcntl(3, F_ADD_SEALS, F_SEAL_WRITE) = 0
+mmap(0x100000, 16384, PROT_READ, MAP_SHARED|MAP_FIXED, 3, 0)"#;
+    let mapped = "0x100000";
+    last_answers(lines, ["-1 EPERM", "-1 EPERM", mapped, mapped, mapped]);
+    let register = r#"userfaultfd(O_NONBLOCK) = 4
+ioctl(4, UFFDIO_API, {api=0xaa, features=0})
+ioctl(4, UFFDIO_REGISTER, {start=0x100000, len=16384, mode=UFFDIO_REGISTER_MODE_MISSING})"#;
+    let none = "-1 ENOMEM";
+    let never = "-1 EPERM";
+    last_answers(&[lines, register].join("\n"), [none, none, never, never, never]);
+    // It may be sealed while such a mapping is there, and by nobody made writable.
+    let protect = "mprotect(0x100000, 4096, PROT_READ|PROT_WRITE)";
+    last_answers(&[lines, protect].join("\n"), ["-1 ENOMEM", "-1 ENOMEM", "-1 EACCES", "-1 EACCES", "-1 EACCES"]);
+}
+
+#[test]
+fn a_write_from_a_hole_of_its_own_page_raises_no_event_from_6_15_on() {
+    let lines = "vcpu: pwrite64(3, 0x101000, 4096, 4096)";
+    last_answers(&watched(MISSING, lines), ["Blocked", "Blocked", "Blocked", "Blocked", "4096"]);
+}
+
+#[test]
+fn the_address_to_the_byte_is_told_to_who_asks() {
+    let lines = |features: &str| {
+        format!(
+            r#"memfd_create("", 0) = 3
+ftruncate(3, 16384) = 0
+mmap(0x100000, 16384, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x100000
+userfaultfd(O_NONBLOCK) = 4
+ioctl(4, UFFDIO_API, {{api=0xaa, features={features}}})
+ioctl(4, UFFDIO_REGISTER, {{start=0x100000, len=16384, mode=UFFDIO_REGISTER_MODE_MISSING}})
+vcpu: load(0x101123) <unfinished ...>
+read(4)"#
+        )
+    };
+    let page = "{PAGEFAULT, address=0x101000, flags=0}";
+    let byte = "{PAGEFAULT, address=0x101123, flags=0}";
+    for revision in KERNELS {
+        assert!(answers(revision, &lines("0")).iter().any(|a| a == page), "{revision}: {:?}", answers(revision, &lines("0")));
+    }
+    for revision in &KERNELS[1..] {
+        let all = answers(*revision, &lines("0x800"));
+        assert!(all.iter().any(|a| a == byte), "{revision}: {all:?}");
+    }
+}
+
+#[test]
+fn write_protection_goes_with_the_registration() {
+    let lines = |drop: &str| {
+        format!(
+            r#"mmap(0x100000, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+store(0x100000, 'A') = 0
+userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {{api=0xaa, features=0}})
+ioctl(3, UFFDIO_REGISTER, {{start=0x100000, len=4096, mode=UFFDIO_REGISTER_MODE_WP}})
+ioctl(3, UFFDIO_WRITEPROTECT, {{start=0x100000, len=4096, mode=UFFDIO_WRITEPROTECT_MODE_WP}}) = 0
+{drop}
+userfaultfd(O_NONBLOCK)
+ioctl(NEW, UFFDIO_API, {{api=0xaa, features=0}})
+ioctl(NEW, UFFDIO_REGISTER, {{start=0x100000, len=4096, mode=UFFDIO_REGISTER_MODE_WP}})
+vcpu: store(0x100000, 'B')"#
+        )
+    };
+    // Registered again, a bit that was left behind is asked about.
+    let unregister = lines("ioctl(3, UFFDIO_UNREGISTER, {start=0x100000, len=4096}) = 0").replace("NEW", "4");
+    last_answers(&unregister, ["Blocked", "Blocked", "0", "0", "0"]);
+    let close = lines("close(3) = 0").replace("NEW", "3");
+    last_answers(&close, ["Blocked", "Blocked", "0", "0", "0"]);
+}
+
+#[test]
+fn a_delta_is_there_from_its_kernel_on() {
+    for delta in Delta::ALL {
+        let about = delta.about();
+        assert!(!about.notice.is_empty() && !about.merged.is_empty(), "{}", about.name);
+    }
+    // The table goes by the releases in which they came to the modelled kernels.
+    let order: Vec<_> = Delta::ALL.iter().map(|d| d.about().since).collect();
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+/// Scenarios of the series in which a release differs from the merged series with SGP_NOALLOC, and why.
+const DIFFERENT: [(&str, Revision, &str); 4] = [
+    ("review/f27-dev-zero-copy.scn", V6_12, "every file behind a VMA is asked for its size"),
+    ("basics/copy-write-protected-read-only.scn", V5_19, "COPY with WP protects in a read-only mapping too"),
+    ("basics/register-pieces.scn", V6_18, "only the userfaultfd that has registered may unregister"),
+    ("basics/validation.scn", V5_19, "shmem can be registered for WP"),
+];
+
+#[test]
+fn the_scenarios_of_the_series_end_as_they_do_on_the_series_unless_a_delta_says_otherwise() {
+    for scenario in corpus::builtin().unwrap() {
+        let of = |revision| {
+            let verdicts = Verdicts::of(&scenario, revision, false);
+            (verdicts.rules(), verdicts.telling().unlike.clone())
+        };
+        let series = of(Noalloc);
+        for release in &KERNELS[1..] {
+            let why = DIFFERENT.iter().find(|d| scenario.path.ends_with(d.0) && *release >= d.1);
+            assert_eq!(of(*release) != series, why.is_some(), "{} on {release}: {why:?}, {:?}", scenario.path, of(*release));
+        }
+    }
+}
