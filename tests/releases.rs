@@ -300,3 +300,22 @@ fn the_scenarios_of_the_series_end_as_they_do_on_the_series_unless_a_delta_says_
         }
     }
 }
+
+#[test]
+fn write_protect_faults_resolve_themselves_if_that_was_asked_for() {
+    let lines = |features: &str| {
+        format!(
+            r#"mmap(0x100000, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+store(0x100000, 'A') = 0
+userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {{api=0xaa, features={features}}}) = 0
+ioctl(3, UFFDIO_REGISTER, {{start=0x100000, len=4096, mode=UFFDIO_REGISTER_MODE_WP}}) = 0
+ioctl(3, UFFDIO_WRITEPROTECT, {{start=0x100000, len=4096, mode=UFFDIO_WRITEPROTECT_MODE_WP}}) = 0
+vcpu: store(0x100000, 'B')"#
+        )
+    };
+    last_answers(&lines("0"), ["Blocked"; 5]);
+    for revision in [V6_12, V6_18] {
+        assert_eq!(answers(revision, &lines("UFFD_FEATURE_WP_ASYNC")).last().map(String::as_str), Some("0"), "{revision}");
+    }
+}

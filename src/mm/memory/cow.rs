@@ -14,6 +14,7 @@ use crate::mm::rmap::{anon_vma_prepare, page_add_new_anon_rmap, page_remove_rmap
 use crate::mm::swapfile::try_to_free_swap;
 use crate::point::{Touch, point};
 use crate::uffd::handle::handle_userfault;
+use crate::uffd::vma::userfaultfd_wp_async;
 
 /// Let the store through: the page is the faulter's alone, or shared on purpose. PG_dirty is not touched, nor is the uffd-wp bit.
 ///
@@ -173,6 +174,7 @@ async fn wp_page_shared(k: &Kernel, vmf: &mut VmFaultCtx, page: PageId) -> VmFau
 }
 
 /// A store hit an entry that is present and not writable: report it, reuse the page, or copy it.
+/// UFFD_FEATURE_WP_ASYNC: what is to be asked about may be taken as answered.
 ///
 /// Kernel:   mm/memory.c:do_wp_page @ v5.14
 /// Fidelity: TRIMMED(KSM, TLB)
@@ -187,9 +189,15 @@ pub(super) async fn do_wp_page(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
     };
 
     if vma.vm_flags.contains(VM_UFFD_WP) && pte_uffd_wp(ptep_get(k, pte)) {
-        k.branch("write-protected by userfaultfd");
-        pte_unmap_unlock(k, pte);
-        return handle_userfault(k, vmf, VM_UFFD_WP).await;
+        if !userfaultfd_wp_async(k, vmf.vma) {
+            k.branch("write-protected by userfaultfd");
+            pte_unmap_unlock(k, pte);
+            return handle_userfault(k, vmf, VM_UFFD_WP).await;
+        }
+        k.branch("write-protected by userfaultfd: the bit goes, and nobody is asked");
+        let unprotected = pte_clear_uffd_wp(ptep_get(k, pte));
+        set_pte_at(k, vma.vm_mm, vmf.address, pte, unprotected);
+        vmf.orig_pte = unprotected;
     }
 
     let shared_writable = vma.vm_flags.contains(VM_WRITE | VM_SHARED);
