@@ -103,7 +103,7 @@ deltas! {
     }
     UFFD_WP_WRITENOTIFY {
         since: V6_12, merged: "v6.2", commit: "51d3d5eb74ff",
-        notice: "the protection of a shared mapping registered for WP has no write bit: the first store after the protection is taken off faults",
+        notice: "the first store to a shared page after its write protection was taken off faults, and sets PG_dirty; to a private one not",
     }
     UFFDIO_WRITEPROTECT_VMAS {
         since: V6_12, merged: "v6.3", commit: "",

@@ -258,7 +258,7 @@ revisions! {
         title: "Linux 6.12",
         source: "v6.12",
         date: "2024-11-17",
-        change: "CONTINUE takes WP; POISON; one path by mfill_atomic with its own flags; an early minor hook without the page lock",
+        change: "CONTINUE takes WP; POISON; any file bounds a fill; minor hook without the page lock; a page is charged once it is in the cache",
         kernel: V6_12,
     }
     /// The release v6.18 with its surroundings.
