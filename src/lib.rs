@@ -17,6 +17,7 @@
 //! | [`observe`] | what user space can see of a kernel after an operation |
 //! | [`scenario`] | the text format: one question a file; and the generator of random programs |
 //! | [`replay`], [`corpus`] | a scenario on a revision; the scenarios that come with faultline |
+//! | [`recorded`] | sequences recorded on real kernels, as scenarios |
 //! | [`report`] | what is printed |
 //!
 //! # What must never depend on what
@@ -62,6 +63,7 @@ pub mod observe;
 pub mod patch;
 pub mod point;
 pub mod random;
+pub mod recorded;
 pub mod replay;
 pub mod report;
 pub mod rules;

@@ -3,6 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use faultline::patch::Revision;
+use faultline::recorded::{Recording, Summary};
 use faultline::replay::Verdicts;
 use faultline::report::{findings, json, matrix::Review, reference, side, trace};
 use faultline::scenario::{Scenario, did_you_mean};
@@ -43,6 +44,24 @@ enum Command {
         /// For machines
         #[arg(long, conflicts_with = "trace")]
         json: bool,
+    },
+    /// Sequences recorded on real kernels (JSON lines), judged against the model of the same release
+    Recorded {
+        /// Recordings
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// A revision instead of the release that the recording names, for instance v6_18
+        #[arg(long, value_name = "REVISION")]
+        patch: Option<String>,
+        /// Only sequences whose name begins like this
+        #[arg(long, value_name = "NAME", default_value = "")]
+        only: String,
+        /// Every difference, not two of a kind
+        #[arg(long)]
+        all: bool,
+        /// The sequences as scenarios instead of judging them
+        #[arg(long, conflicts_with_all = ["patch", "all"])]
+        convert: bool,
     },
     /// What there is: revisions, rules, operations, scenarios, remarks
     List {
@@ -89,6 +108,7 @@ fn run(command: Command) -> Answer {
     match command {
         Command::Review { paths, patch, json } => review(&paths, patch.as_deref(), json),
         Command::Replay { file, patch, trace, json } => replay(&file, patch.as_deref(), trace, json),
+        Command::Recorded { files, patch, only, all, convert } => recorded(&files, patch.as_deref(), &only, all, convert),
         Command::List { what } => list(what.as_deref()),
         Command::Explain { name } => explain(&name),
     }
@@ -125,6 +145,47 @@ fn replay(file: &str, patch: Option<&str>, with_trace: bool, as_json: bool) -> A
             let run = v.telling();
             text.push_str(&format!("\n---- {} ----\n", run.revision));
             text.push_str(&trace::render(run));
+        }
+    }
+    Ok((text, code))
+}
+
+fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, convert: bool) -> Answer {
+    let mut text = String::new();
+    let mut code = 0;
+    for path in files {
+        let at = |e: String| format!("error: {}: {e}", path.display());
+        let content = std::fs::read_to_string(path).map_err(|e| {
+            at(if e.kind() == std::io::ErrorKind::InvalidData { "not a text; unpack it first".to_owned() } else { e.to_string() })
+        })?;
+        let mut recording = Recording::parse(&content).map_err(at)?;
+        recording.cases.retain(|c| c.id.starts_with(only));
+        if recording.cases.is_empty() {
+            return Err(at(format!("no sequence whose name begins with `{only}`")));
+        }
+        if convert {
+            for case in &recording.cases {
+                match faultline::recorded::convert(case) {
+                    Ok(scenario) => text.push_str(&format!("{scenario}\n")),
+                    Err((what, why)) => text.push_str(&format!("# {}: {what}: {why}\n\n", case.id)),
+                }
+            }
+            continue;
+        }
+        let revision = match (patch, recording.revision()) {
+            (Some(_), _) => match revisions(patch)?[..] {
+                [one] => one,
+                _ => return Err("error: a recording is judged against one revision".to_owned()),
+            },
+            (None, Some(release)) => release,
+            (None, None) => {
+                return Err(at("its first line names no kernel that is modelled; choose one with --patch".to_owned()));
+            }
+        };
+        let summary = Summary::of(&recording, revision);
+        text.push_str(&format!("{}: Linux {}, {}", path.display(), recording.kernel, summary.print(revision, all)));
+        if !summary.differ.is_empty() {
+            code = DIFFERS;
         }
     }
     Ok((text, code))

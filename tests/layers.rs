@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 6] = [
     &["machine"],
     &["spec", "rules", "observe"],
     &["scenario"],
-    &["corpus", "replay", "random"],
+    &["corpus", "replay", "random", "recorded"],
     &["report"],
 ];
 

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Sequences that were recorded on real kernels, judged against the model of the same release.
+//!
+//! A recording is a text of JSON lines: the first line names the kernel, each other line is a case with its operations and
+//! what they answered. [`convert()`] makes a scenario of a case; [`judge`] replays it and compares every answer: return values,
+//! errnos, out fields, messages, signals with their address, the bytes that loads got, who was blocked and when it went on.
+//! Page-table entries, page flags and counters that the recordings hold as well are not compared yet.
+
+mod convert;
+
+pub use convert::{NotCovered, convert};
+
+use crate::patch::Revision;
+use crate::replay::{Answer, replay};
+use crate::scenario::{self, Step};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// A recorded sequence.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its name.
+    pub id: String,
+    /// What happened, as it was recorded.
+    pub steps: Vec<Value>,
+}
+
+/// A recording: one kernel's answers to many sequences.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The kernel's release, as uname(2) gave it; empty if the first line does not say.
+    pub kernel: String,
+    /// The sequences.
+    pub cases: Vec<Case>,
+}
+
+impl Recording {
+    /// Read the text of a recording. An error says in which line.
+    pub fn parse(text: &str) -> Result<Recording, String> {
+        let mut recording = Recording { kernel: String::new(), cases: Vec::new() };
+        for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+            let at = number + 1;
+            let value: Value = serde_json::from_str(line).map_err(|e| format!("line {at}: not a JSON object: {e}"))?;
+            if !value["meta"].is_null() {
+                value["kernel"].as_str().unwrap_or("").clone_into(&mut recording.kernel);
+                continue;
+            }
+            let (Some(id), Some(steps)) = (value["id"].as_str(), value["steps"].as_array()) else {
+                return Err(format!("line {at}: a case needs an `id` and `steps`"));
+            };
+            recording.cases.push(Case { id: id.to_owned(), steps: steps.clone() });
+        }
+        Ok(recording)
+    }
+
+    /// The revision that models this kernel: the newest release that is not newer.
+    pub fn revision(&self) -> Option<Revision> {
+        let number = |text: &str| {
+            let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>());
+            Some((parts.next()?.ok()?, parts.next()?.ok()?))
+        };
+        let mine = number(&self.kernel)?;
+        let mut releases = Revision::ALL.iter().copied().filter(|r| !Revision::series().contains(r));
+        releases.rfind(|r| number(r.kernel().name()).is_some_and(|theirs| theirs <= mine))
+    }
+}
+
+/// How a case compares.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// Every answer is the same.
+    Agrees,
+    /// A scenario cannot say it.
+    NotCovered(NotCovered),
+    /// It differs, for a reason that has nothing to do with the model being wrong: one of [`NAMED`].
+    Named(&'static str),
+    /// It differs.
+    Differs {
+        /// The line of the scenario that does.
+        line: String,
+        /// What the model answered instead.
+        model: String,
+    },
+}
+
+/// Differences that are not errors of the model: name, and why.
+pub const NAMED: &[(&str, &str)] = &[
+    (
+        "woken-together",
+        "two threads were woken by one call, and either may come first: a load sees the other's store or does not",
+    ),
+    ("unwatched-bytes", "the model holds four bytes of a page, and another one was read"),
+    ("mmap-min-addr", "an address below vm.mmap_min_addr is not mapped in the model, but is no error of its own either"),
+];
+
+/// Run a case on a revision and compare.
+pub fn judge(case: &Case, revision: Revision) -> Finding {
+    let text = match convert(case) {
+        Ok(text) => text,
+        Err(why) => return Finding::NotCovered(why),
+    };
+    let scenario = match scenario::parse::scenario(&case.id, &text) {
+        Ok(scenario) => scenario,
+        Err(errors) => return Finding::Differs { line: "(the converted text)".to_owned(), model: errors.to_string() },
+    };
+    let run = replay(&scenario, revision, &[], false);
+    let Some(unlike) = run.unlike.first() else { return Finding::Agrees };
+    let line = text.lines().nth(unlike.line - 1).unwrap_or("").to_owned();
+    let op = run.rows.iter().find(|r| r.line == unlike.line).map(|r| r.op.clone());
+    let model = match (&unlike.got, op) {
+        (Answer::Returned(outcome), Some(op)) => scenario::print::outcome(&op, outcome),
+        (answer, _) => format!("{answer:?}"),
+    };
+    if let Some(name) = named(&scenario, &line, &model) {
+        return Finding::Named(name);
+    }
+    Finding::Differs { line, model }
+}
+
+fn named(scenario: &scenario::Scenario, line: &str, model: &str) -> Option<&'static str> {
+    let byte = line.contains("load(") || line.contains("resumed> = 0x");
+    if byte && model.trim_start_matches("= ") == "?" {
+        return Some("unwatched-bytes");
+    }
+    let resumed = scenario.steps.iter().filter(|s| matches!(s, Step::Resumed { .. })).count();
+    if resumed > 1 && line.contains("resumed> = 0x") && model.contains("0x") {
+        return Some("woken-together");
+    }
+    let low = |key: &str| {
+        let hex = line.split(key).nth(1).and_then(|rest| rest.strip_prefix("0x"))?;
+        let digits: String = hex.chars().take_while(char::is_ascii_hexdigit).collect();
+        u64::from_str_radix(&digits, 16).ok().filter(|&at| at < 0x1_0000)
+    };
+    (low("start=").is_some() || low("dst=").is_some()).then_some("mmap-min-addr")
+}
+
+/// All cases of a recording.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Cases that agree.
+    pub agree: usize,
+    /// Cases that differ for a named reason, by name.
+    pub named: BTreeMap<&'static str, usize>,
+    /// Cases that a scenario cannot say, by operation, with the reason.
+    pub not_covered: BTreeMap<NotCovered, usize>,
+    /// Cases that differ: name, line, the model's answer.
+    pub differ: Vec<(String, String, String)>,
+}
+
+impl Summary {
+    /// Judge every case.
+    pub fn of(recording: &Recording, revision: Revision) -> Summary {
+        let mut summary = Summary::default();
+        for case in &recording.cases {
+            match judge(case, revision) {
+                Finding::Agrees => summary.agree += 1,
+                Finding::Named(name) => *summary.named.entry(name).or_default() += 1,
+                Finding::NotCovered(why) => *summary.not_covered.entry(why).or_default() += 1,
+                Finding::Differs { line, model } => summary.differ.push((case.id.clone(), line, model)),
+            }
+        }
+        summary
+    }
+
+    /// Cases that the model answered, whether alike or not.
+    pub fn covered(&self) -> usize {
+        self.agree + self.named.values().sum::<usize>() + self.differ.len()
+    }
+
+    /// Every case.
+    pub fn all(&self) -> usize {
+        self.covered() + self.not_covered.values().sum::<usize>()
+    }
+
+    /// As it is printed. `every`: with each difference, not only the first of a kind of operation.
+    pub fn print(&self, revision: Revision, every: bool) -> String {
+        let mut out = String::new();
+        let percent = |n: usize| 100.0 * n as f64 / self.all().max(1) as f64;
+        let _ = writeln!(out, "{} sequences on {revision}", self.all());
+        let _ = writeln!(out, "  {:6} agree in every answer", self.agree);
+        for (name, why) in NAMED.iter().filter(|(name, _)| self.named.contains_key(name)) {
+            let _ = writeln!(out, "  {:6} differ, {name}: {why}", self.named[name]);
+        }
+        let _ = writeln!(out, "  {:6} differ without a reason", self.differ.len());
+        let _ = writeln!(out, "  {:6} covered ({:.1} %)", self.covered(), percent(self.covered()));
+        for ((what, why), n) in &self.not_covered {
+            let _ = writeln!(out, "  {n:6} not covered: {what} ({why})");
+        }
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for (id, line, model) in &self.differ {
+            let kind: String =
+                line.split(['(', '{']).take(2).collect::<Vec<_>>().join("(").chars().filter(|c| !c.is_ascii_digit()).collect();
+            let n = seen.entry(kind).or_default();
+            *n += 1;
+            if every || *n <= 2 {
+                let _ = writeln!(out, "\n{id}\n  kernel: {line}\n  model:  {model}");
+            }
+        }
+        if !every && self.differ.len() > seen.values().map(|n| (*n).min(2)).sum() {
+            out.push_str("\nTwo of each kind are shown; --all shows every one.\n");
+        }
+        out
+    }
+}
