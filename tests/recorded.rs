@@ -28,7 +28,7 @@ fn every_kind_of_answer_is_compared() {
         (r#""e":"ENOENT","o":"-ENOENT""#, r#""e":"ENOENT","o":"untouched""#),
         (r#""ev":["u:PF m0.1 MINOR"]"#, r#""ev":["u:PF m0.1 MINOR|WRITE"]"#),
         (r#""ev":["u:PF m0.1 MINOR"]"#, r#""ev":["u:PF m0.2 MINOR"]"#),
-        (r#""r":"BLOCKED","#, r#""r":-1,"o":"SIGBUS/2@m0.1","#),
+        (r#""r":-1,"e":"ENOENT","o":"-ENOENT""#, r#""r":"BLOCKED""#),
         (r#""o":"42"}"#, r#""o":"43"}"#),
         (r#""o":"wake,copy,zeropage,move,continue,poison""#, r#""o":"wake,copy,zeropage,move,poison""#),
         (r#""o":"1p""#, r#""o":"2p""#),
