@@ -4,6 +4,7 @@
 use crate::event::Record;
 use crate::kernel::{Injection, TaskId};
 use crate::machine::{Completed, Machine};
+use crate::observe::{Moment, Observation, Observer, Subject};
 use crate::patch::Revision;
 use crate::point::Pause;
 use crate::rules::{self, Broken, Watch};
@@ -194,6 +195,21 @@ fn successor(chosen: &[(u8, u8)]) -> Option<Vec<u8>> {
     Some(next)
 }
 
+/// What each step of a scenario leads to on a revision, observation included. `choices` as in [`replay`].
+pub fn moments(scenario: &Scenario, revision: Revision, choices: &[u8]) -> Vec<Moment> {
+    let machine = Machine::new(revision, scenario.machine.config());
+    let mut player = player(scenario, machine, choices, false);
+    scenario
+        .steps
+        .iter()
+        .map(|step| {
+            let from = player.replay.rows.len();
+            player.step(step);
+            player.moment(step, from)
+        })
+        .collect()
+}
+
 struct Player {
     machine: Machine,
     watch: Watch,
@@ -203,6 +219,7 @@ struct Player {
     open: Vec<Option<Call>>,
     line: usize,
     reported: usize,
+    observer: Observer,
 }
 
 /// Run a scenario on a revision. `choices` decides what C leaves undefined; 0 when it runs out.
@@ -211,7 +228,16 @@ pub fn replay(scenario: &Scenario, revision: Revision, choices: &[u8], tracing: 
     play(scenario, machine, choices, tracing)
 }
 
-fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool) -> Replay {
+fn play(scenario: &Scenario, machine: Machine, choices: &[u8], tracing: bool) -> Replay {
+    let mut player = player(scenario, machine, choices, tracing);
+    for step in &scenario.steps {
+        player.step(step);
+    }
+    player.finish(tracing)
+}
+
+/// Everything stands before the first step.
+fn player(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool) -> Player {
     *machine.k.run.choices.borrow_mut() = choices.to_vec();
     let has_function_stop = scenario.function_words().next().is_some();
     machine.k.run.tracing.set(tracing || has_function_stop);
@@ -234,21 +260,57 @@ fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool
         task_names: scenario.threads.clone(),
     };
     let open = vec![None; threads.len()];
-    let mut p = Player { machine, watch, replay, threads, open, line: 0, reported: 0 };
+    let observer = Observer::default();
+    let mut p = Player { machine, watch, replay, threads, open, line: 0, reported: 0, observer };
     if scenario.machine.swap > 0 {
         p.quietly(main, &Op::Swapon { slots: scenario.machine.swap });
     }
-    for step in &scenario.steps {
-        match step {
-            Step::Op(call) => p.one(call),
-            Step::Resumed { line, thread, expect } => p.resumed(*line, *thread, expect),
-            Step::Race { items, .. } => p.race(items),
-        }
-    }
-    p.finish(tracing)
+    p
 }
 
 impl Player {
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Op(call) => self.one(call),
+            Step::Resumed { line, thread, expect } => self.resumed(*line, *thread, expect),
+            Step::Race { items, .. } => self.race(items),
+        }
+    }
+
+    /// The living processes, each by the first of its threads.
+    fn subjects(&self) -> Vec<Subject> {
+        let s = self.machine.k.s();
+        let mut groups = Vec::new();
+        let mut subjects = Vec::new();
+        for (thread, task) in self.threads.iter().enumerate() {
+            let Some(task) = *task else { continue };
+            let Some(t) = s.tasks.get(task) else { continue };
+            if !groups.contains(&t.group) && s.procs.get(t.group).is_some_and(|p| p.mm.is_some()) {
+                groups.push(t.group);
+                subjects.push(Subject { who: thread as u16, task });
+            }
+        }
+        subjects
+    }
+
+    fn look(&mut self) -> Observation {
+        let subjects = self.subjects();
+        self.observer.look(&self.machine.k, &subjects)
+    }
+
+    /// What the step that gave the rows `from` on has led to.
+    fn moment(&mut self, step: &Step, from: usize) -> Moment {
+        let ended = |row: &Row| row.answer.outcome().map(|outcome| (row.thread, outcome.clone()));
+        let rows = &self.replay.rows[from..];
+        let own = |row: &&Row| matches!(step, Step::Op(_)) && !row.resumed;
+        Moment {
+            outcome: rows.iter().find(own).and_then(ended).map(|(_, outcome)| outcome),
+            resumed: rows.iter().filter(|row| !own(row)).filter_map(ended).collect(),
+            blocked: (0..self.open.len()).filter(|&thread| self.open[thread].is_some()).collect(),
+            seen: self.look(),
+        }
+    }
+
     fn quietly(&mut self, task: TaskId, op: &Op) {
         self.watch.begin(&self.machine.k, task, op);
         if let Ok(Some(outcome)) = self.machine.run(task, op) {
