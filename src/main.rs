@@ -63,6 +63,20 @@ enum Command {
         #[arg(long, conflicts_with_all = ["patch", "all"])]
         convert: bool,
     },
+    /// Scenarios on the kernel that is running here, and on the model of its release
+    Live {
+        /// Scenario files, or names of scenarios that come with faultline
+        files: Vec<String>,
+        /// All scenarios that come with faultline, a line each
+        #[arg(long, conflicts_with_all = ["files", "record"])]
+        matrix: bool,
+        /// A scenario with the results that the kernel gave, instead of the comparison
+        #[arg(long)]
+        record: bool,
+        /// A revision instead of the newest release that is not newer than the running kernel, for instance v6_12
+        #[arg(long, value_name = "REVISION")]
+        kernel: Option<String>,
+    },
     /// What there is: revisions, rules, operations, scenarios, remarks
     List {
         /// One of them; without it, all
@@ -79,6 +93,8 @@ enum Command {
 const DIFFERS: u8 = 1;
 /// The command could not be carried out as given.
 const USAGE: u8 = 2;
+/// This machine cannot be asked.
+const NOT_HERE: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -109,6 +125,7 @@ fn run(command: Command) -> Answer {
         Command::Review { paths, patch, json } => review(&paths, patch.as_deref(), json),
         Command::Replay { file, patch, trace, json } => replay(&file, patch.as_deref(), trace, json),
         Command::Recorded { files, patch, only, all, convert } => recorded(&files, patch.as_deref(), &only, all, convert),
+        Command::Live { files, matrix, record, kernel } => live(&files, matrix, record, kernel.as_deref()),
         Command::List { what } => list(what.as_deref()),
         Command::Explain { name } => explain(&name),
     }
@@ -186,6 +203,56 @@ fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, conve
         text.push_str(&format!("{}: Linux {}, {}", path.display(), recording.kernel, summary.print(revision, all)));
         if !summary.differ.is_empty() {
             code = DIFFERS;
+        }
+    }
+    Ok((text, code))
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn live(_: &[String], _: bool, _: bool, _: Option<&str>) -> Answer {
+    Ok(("the running kernel can be asked on x86-64 Linux only\n".to_owned(), NOT_HERE))
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> Answer {
+    use faultline::live::{self, Host, Sides};
+    use faultline::report::live as show;
+    let scenarios: Vec<Scenario> = match (matrix, files) {
+        (true, _) => builtin()?,
+        (false, []) => return Err("error: name a scenario, or ask for --matrix".to_owned()),
+        (false, files) => files.iter().map(|f| one(f)).collect::<Result<_, _>>()?,
+    };
+    let host = match Host::look() {
+        Ok(host) => host,
+        Err(missing) => return Ok((show::missing(&missing), NOT_HERE)),
+    };
+    let revision = match kernel {
+        Some(name) => match revisions(Some(name))?[..] {
+            [one] => one,
+            _ => return Err("error: the running kernel is compared with one revision".to_owned()),
+        },
+        None => match host.revision {
+            Some(revision) => revision,
+            None => return Ok((show::too_old(&host), NOT_HERE)),
+        },
+    };
+    let mut text = String::new();
+    let mut code = 0;
+    for scenario in &scenarios {
+        if let Some(obstacle) = live::obstacle(scenario) {
+            text.push_str(&format!("{}: not run: {}\n", scenario.path, obstacle.why()));
+            code = code.max(if matrix { 0 } else { NOT_HERE });
+            continue;
+        }
+        let sides = Sides::of(scenario, revision, live::run(&host, scenario));
+        if !sides.agree() {
+            code = DIFFERS;
+        }
+        if record {
+        } else if matrix {
+            text.push_str(&format!("{}: {}\n", scenario.name, show::verdict(scenario, &host, revision, &sides)));
+        } else {
+            text.push_str(&show::render(scenario, &host, revision, &sides));
         }
     }
     Ok((text, code))

@@ -54,16 +54,21 @@ impl Recording {
         Ok(recording)
     }
 
-    /// The revision that models this kernel: the newest release that is not newer.
+    /// The revision that models this kernel.
     pub fn revision(&self) -> Option<Revision> {
-        let number = |text: &str| {
-            let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>());
-            Some((parts.next()?.ok()?, parts.next()?.ok()?))
-        };
-        let mine = number(&self.kernel)?;
-        let mut releases = Revision::ALL.iter().copied().filter(|r| !Revision::series().contains(r));
-        releases.rfind(|r| number(r.kernel().name()).is_some_and(|theirs| theirs <= mine))
+        revision_of(&self.kernel)
     }
+}
+
+/// The revision that models a kernel, by its release as uname(2) gives it: the newest release that is not newer.
+pub fn revision_of(release: &str) -> Option<Revision> {
+    let number = |text: &str| {
+        let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>());
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    let mine = number(release)?;
+    let mut releases = Revision::ALL.iter().copied().filter(|r| !Revision::series().contains(r));
+    releases.rfind(|r| number(r.kernel().name()).is_some_and(|theirs| theirs <= mine))
 }
 
 /// How a case compares.
