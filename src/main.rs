@@ -215,7 +215,7 @@ fn live(_: &[String], _: bool, _: bool, _: Option<&str>) -> Answer {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> Answer {
-    use faultline::live::{self, Host, Sides};
+    use faultline::live::{Host, Live, Sides, obstacle};
     use faultline::report::live as show;
     let scenarios: Vec<Scenario> = match (matrix, files) {
         (true, _) => builtin()?,
@@ -238,13 +238,14 @@ fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> A
     };
     let mut text = String::new();
     let mut code = 0;
+    let mut live = Live::new(host.clone());
     for scenario in &scenarios {
-        if let Some(obstacle) = live::obstacle(scenario) {
+        if let Some(obstacle) = obstacle(scenario) {
             text.push_str(&format!("{}: not run: {}\n", scenario.path, obstacle.why()));
             code = code.max(if matrix { 0 } else { NOT_HERE });
             continue;
         }
-        let sides = Sides::of(scenario, revision, live::run(&host, scenario));
+        let sides = Sides::of(scenario, revision, live.run(scenario));
         if !sides.agree() {
             code = DIFFERS;
         }

@@ -2,7 +2,7 @@
 //! A scenario, run on a revision and watched by the rules.
 
 use crate::event::Record;
-use crate::kernel::{Injection, TaskId};
+use crate::kernel::{Injection, TaskId, TaskState};
 use crate::machine::{Completed, Machine};
 use crate::observe::{Moment, Observation, Observer, Subject};
 use crate::patch::Revision;
@@ -306,9 +306,15 @@ impl Player {
         Moment {
             outcome: rows.iter().find(own).and_then(ended).map(|(_, outcome)| outcome),
             resumed: rows.iter().filter(|row| !own(row)).filter_map(ended).collect(),
-            blocked: (0..self.open.len()).filter(|&thread| self.open[thread].is_some()).collect(),
+            blocked: (0..self.open.len()).filter(|&thread| self.open[thread].is_some() && self.is_alive(thread)).collect(),
             seen: self.look(),
         }
+    }
+
+    /// Is the thread there, and not dead?
+    fn is_alive(&self, thread: usize) -> bool {
+        let s = self.machine.k.s();
+        self.threads[thread].and_then(|task| s.tasks.get(task)).is_some_and(|t| t.state != TaskState::Dead)
     }
 
     fn quietly(&mut self, task: TaskId, op: &Op) {

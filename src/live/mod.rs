@@ -11,7 +11,7 @@
 //! | `random` | random programs, on both sides |
 //! | `sys` | everything that is unsafe |
 //!
-//! [`run`] gives the same [`Moment`]s that [`moments`](crate::replay::moments) gives of the model, and
+//! [`Live::run`] gives the same [`Moment`]s that [`moments`](crate::replay::moments) gives of the model, and
 //! [`compare`](crate::observe::compare) tells them apart.
 
 mod crew;
@@ -25,11 +25,12 @@ pub use guard::Guard;
 pub use plan::{Obstacle, obstacle};
 pub use worker::Stopped;
 
+use crate::kernel::PAGE_SIZE;
 use crate::observe::{Difference, Moment, compare};
 use crate::patch::Revision;
 use crate::recorded::revision_of;
 use crate::replay::moments;
-use crate::scenario::{Scenario, Step};
+use crate::scenario::{MachineSpec, Scenario, Step};
 use crate::syscall::{Op, Out, Outcome};
 use crew::{Heard, Teller};
 use observe::{Frames, Observer};
@@ -136,6 +137,7 @@ fn excuse(model: &Moment, kernel: &mut Moment) {
     let one = |m: &Outcome, k: &mut Outcome| match (&m.out, &mut k.out) {
         (Out::Byte(None), Out::Byte(k)) => *k = None,
         (Out::Byte(Some(m)), Out::Byte(Some(k))) if m.is_stale() => *k = *m,
+        (Out::Data(m), Out::Data(k)) if k.iter().all(Option::is_none) => *k = *m,
         (Out::Data(m), Out::Data(k)) => {
             for (m, k) in m.iter().zip(k) {
                 match m {
@@ -157,25 +159,63 @@ fn excuse(model: &Moment, kernel: &mut Moment) {
     }
 }
 
-/// Run a scenario on the running kernel. Swap is as it is: see [`Guard`].
-pub fn run(host: &Host, scenario: &Scenario) -> Seen {
-    let machine = |e: std::io::Error| Seen { moments: Vec::new(), stopped: Some(Stopped::Machine(e.to_string())) };
-    let cpu = host.cpus.first().copied().unwrap_or(0);
-    let worker = crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Seen>| {
-        teller.tell(&carry_out(bench, frames, scenario, 0));
-    });
-    let mut workers = match worker {
-        Ok(worker) => [worker],
-        Err(e) => return machine(e),
-    };
-    loop {
-        match crew::listen(&mut workers, Duration::from_secs(1)) {
-            Heard::Told(_, seen) => return seen,
-            Heard::Over(_, why) => {
-                let why = why.unwrap_or_else(|| "the worker died".to_owned());
-                return Seen { moments: Vec::new(), stopped: Some(Stopped::Machine(why)) };
+/// Runs scenarios on the running kernel, one after the other.
+pub struct Live {
+    host: Host,
+    guard: Option<Guard>,
+    swap: u64,
+    fault_around: Option<u64>,
+}
+
+impl Live {
+    /// Nothing is arranged yet.
+    pub fn new(host: Host) -> Live {
+        Live { host, guard: None, swap: 0, fault_around: None }
+    }
+
+    /// Make the machine as a scenario wants it. An error says why that is not possible.
+    pub fn arrange(&mut self, machine: &MachineSpec) -> Result<(), String> {
+        let swap = machine.swap.into();
+        let fault_around =
+            (machine.fault_around != MachineSpec::default().fault_around).then_some(machine.fault_around * PAGE_SIZE);
+        if (swap, fault_around) == (self.swap, self.fault_around) {
+            return Ok(());
+        }
+        let guard = match &mut self.guard {
+            Some(guard) => guard,
+            none => none.insert(Guard::start()?),
+        };
+        if swap != self.swap {
+            guard.swap(swap)?;
+            self.swap = swap;
+        }
+        if fault_around != self.fault_around {
+            guard.fault_around(fault_around)?;
+            self.fault_around = fault_around;
+        }
+        Ok(())
+    }
+
+    /// Run a scenario that has no [`obstacle`].
+    pub fn run(&mut self, scenario: &Scenario) -> Seen {
+        let machine = |why: String| Seen { moments: Vec::new(), stopped: Some(Stopped::Machine(why)) };
+        if let Err(why) = self.arrange(&scenario.machine) {
+            return machine(why);
+        }
+        let cpu = self.host.cpus.first().copied().unwrap_or(0);
+        let worker = crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Seen>| {
+            teller.tell(&carry_out(bench, frames, scenario, 0));
+        });
+        let mut workers = match worker {
+            Ok(worker) => [worker],
+            Err(e) => return machine(e.to_string()),
+        };
+        loop {
+            match crew::listen(&mut workers, Duration::from_secs(1)) {
+                Heard::Told(_, seen) => return seen,
+                Heard::Over(_, why) => return machine(why.unwrap_or_else(|| "the worker died".to_owned())),
+                Heard::Nothing => {}
             }
-            Heard::Nothing => {}
         }
     }
 }

@@ -17,8 +17,6 @@ pub enum Obstacle {
     Frames,
     /// `machine: commit-limit=`.
     CommitLimit,
-    /// `machine: fault-around=`.
-    FaultAround,
     /// `machine: soft-dirty=on`.
     SoftDirty,
     /// swapon or swapoff in the middle.
@@ -37,7 +35,6 @@ impl Obstacle {
             Obstacle::Injected => "INJECTED: calls inside the running kernel cannot be made to fail",
             Obstacle::Frames => "machine: frames= would need a kernel that is short of memory",
             Obstacle::CommitLimit => "machine: commit-limit= would change the limit for everybody on this machine",
-            Obstacle::FaultAround => "machine: fault-around= is not arranged",
             Obstacle::SoftDirty => "machine: soft-dirty=on depends on how the kernel is configured",
             Obstacle::Swap => "swapon and swapoff in the middle are not arranged",
             Obstacle::Threads => "too many threads",
@@ -61,9 +58,6 @@ pub fn obstacle(scenario: &Scenario) -> Option<Obstacle> {
     }
     if m.commit_limit != default.commit_limit {
         return Some(Obstacle::CommitLimit);
-    }
-    if m.fault_around != default.fault_around {
-        return Some(Obstacle::FaultAround);
     }
     if m.soft_dirty != default.soft_dirty {
         return Some(Obstacle::SoftDirty);

@@ -265,6 +265,45 @@ pub(super) fn leave_session() {
     }
 }
 
+/// The name in process lists.
+pub(super) fn rename(name: &std::ffi::CStr) {
+    // SAFETY: the string lives long enough.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// Standard input, output and error go nowhere: nobody waits for this process to let go of them.
+pub(super) fn without_terminal() {
+    if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
+        for fd in 0..3 {
+            // SAFETY: only numbers.
+            unsafe { libc::dup2(null.as_raw_fd(), fd) };
+        }
+    }
+}
+
+/// Take the lock of a file, if nobody else has it. It is given up with the last descriptor.
+pub(super) fn lock(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: only numbers.
+    unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+}
+
+/// Make debugfs visible at its usual place, to this process only, if it is not.
+pub(super) fn see_debugfs(at: &std::path::Path) {
+    if std::fs::read_dir(at).is_ok_and(|mut dir| dir.next().is_some()) {
+        return;
+    }
+    let Ok(at) = c_path(at) else { return };
+    // SAFETY: constant strings; the tree is made private first. If it does not work, whoever wants to see it will say so.
+    unsafe {
+        let none = std::ptr::null();
+        if libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(c"none".as_ptr(), c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()) == 0
+        {
+            libc::mount(c"debugfs".as_ptr(), at.as_ptr(), c"debugfs".as_ptr(), 0, none.cast());
+        }
+    }
+}
+
 /// From now on children live in a PID namespace of their own, whose first process takes all others along when it dies. Gives what
 /// [`back_to_pids`] needs.
 pub(super) fn new_pids() -> io::Result<std::fs::File> {
@@ -787,11 +826,11 @@ pub(super) fn pageout_of(pidfd: BorrowedFd<'_>, addr: u64) -> io::Result<()> {
     checked(unsafe { libc::syscall(nr, pidfd.as_raw_fd(), &range, 1usize, libc::MADV_PAGEOUT, 0u32) }).map(|_| ())
 }
 
-/// swapon(2).
+/// swapon(2), before every other swap device (SWAP_FLAG_PREFER and the highest priority).
 pub(super) fn swapon(path: &std::path::Path) -> io::Result<()> {
     let path = c_path(path)?;
     // SAFETY: the string lives long enough.
-    checked(unsafe { libc::swapon(path.as_ptr(), 0) }).map(|_| ())
+    checked(unsafe { libc::swapon(path.as_ptr(), 0x8000 | 0x7fff) }).map(|_| ())
 }
 
 /// swapoff(2).

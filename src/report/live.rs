@@ -14,7 +14,7 @@ const SHOWN: usize = 24;
 
 /// The whole report.
 pub fn render(scenario: &Scenario, host: &Host, revision: Revision, sides: &Sides) -> String {
-    let Sides { model, kernel: Seen { moments: kernel, stopped }, first } = sides;
+    let Sides { model, kernel: Seen { moments: kernel, .. }, first } = sides;
     let mut out = format!("{}\n", scenario.path);
     out.push_str(&fold(&scenario.question, "  ", 100));
     out.push('\n');
