@@ -197,17 +197,25 @@ fn successor(chosen: &[(u8, u8)]) -> Option<Vec<u8>> {
 
 /// What each step of a scenario leads to on a revision, observation included. `choices` as in [`replay`].
 pub fn moments(scenario: &Scenario, revision: Revision, choices: &[u8]) -> Vec<Moment> {
+    moments_and_rules(scenario, revision, choices, 0).0
+}
+
+/// The same, with the rules that were found broken. Before the step `from` nothing is looked at.
+pub fn moments_and_rules(
+    scenario: &Scenario,
+    revision: Revision,
+    choices: &[u8],
+    from: usize,
+) -> (Vec<Moment>, Vec<BrokenAt>) {
     let machine = Machine::new(revision, scenario.machine.config());
     let mut player = player(scenario, machine, choices, false);
-    scenario
-        .steps
-        .iter()
-        .map(|step| {
-            let from = player.replay.rows.len();
-            player.step(step);
-            player.moment(step, from)
-        })
-        .collect()
+    let mut moments = Vec::with_capacity(scenario.steps.len());
+    for (n, step) in scenario.steps.iter().enumerate() {
+        let rows = player.replay.rows.len();
+        player.step(step);
+        moments.push(player.moment(step, rows, n >= from));
+    }
+    (moments, player.replay.details)
 }
 
 struct Player {
@@ -299,7 +307,7 @@ impl Player {
     }
 
     /// What the step that gave the rows `from` on has led to.
-    fn moment(&mut self, step: &Step, from: usize) -> Moment {
+    fn moment(&mut self, step: &Step, from: usize, look: bool) -> Moment {
         let ended = |row: &Row| row.answer.outcome().map(|outcome| (row.thread, outcome.clone()));
         let rows = &self.replay.rows[from..];
         let own = |row: &&Row| matches!(step, Step::Op(_)) && !row.resumed;
@@ -307,7 +315,7 @@ impl Player {
             outcome: rows.iter().find(own).and_then(ended).map(|(_, outcome)| outcome),
             resumed: rows.iter().filter(|row| !own(row)).filter_map(ended).collect(),
             blocked: (0..self.open.len()).filter(|&thread| self.open[thread].is_some() && self.is_alive(thread)).collect(),
-            seen: self.look(),
+            seen: if look { self.look() } else { Observation::default() },
         }
     }
 
