@@ -59,7 +59,7 @@ fn a_page_is_seen_as_pagemap_and_kpageflags_have_it() {
     let moment = last(&format!("{FILE}store(0x100000, 0x41) = 0\n"), "v6_18");
     let stored = page(&moment, 0, 0x100000);
     assert!(stored.present && stored.file && stored.exclusive && !stored.swap && !stored.uffd_wp);
-    assert_eq!(stored.bytes, Envelope::Is(observe::Bytes([0x41, 0, 0, 0])));
+    assert_eq!(stored.bytes, Envelope::Is([0x41, 0, 0, 0].into()));
     let frame = stored.frame.unwrap();
     assert_eq!((frame.mapcount, frame.anon, frame.swapbacked), (1, false, true));
     let untouched = page(&moment, 0, 0x101000);
@@ -174,7 +174,7 @@ fn unlike_facts_are_named_with_both_values() {
     assert_eq!(rss, ["smaps 0x100000-0x104000: Rss: model 1, kernel 3"]);
     let bytes = change(Key::FilePage(3, 0), |s| {
         if let Seen::FilePage(p) = s {
-            p.bytes = Envelope::Is(observe::Bytes([0; 4]))
+            p.bytes = Envelope::Is([0; 4].into())
         }
     });
     assert_eq!(bytes, ["file 3 page 0: pread: model 41 00 00 00, kernel 00 00 00 00"]);
