@@ -14,7 +14,8 @@ pub use model::{Observer, Subject};
 
 use crate::flags::{PROT_EXEC, PROT_READ, PROT_WRITE, Prot};
 use crate::kernel::{CELLS, Cells};
-use crate::syscall::{Fd, Outcome};
+pub use crate::syscall::Fd;
+use crate::syscall::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
