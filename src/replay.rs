@@ -4,11 +4,11 @@
 use crate::event::Record;
 use crate::kernel::{Injection, TaskId, TaskState};
 use crate::machine::{Completed, Machine};
-use crate::observe::{Moment, Observation, Observer, Subject};
+use crate::observe::{Difference, Moment, Observation, Observer, Subject, compare_one};
 use crate::patch::Revision;
 use crate::point::Pause;
 use crate::rules::{self, Broken, Watch};
-use crate::scenario::{Call, Expect, RaceItem, Scenario, Step, Stop, TouchKind, Verdict};
+use crate::scenario::{Call, Expect, Look, RaceItem, Scenario, Step, Stop, TouchKind, Verdict};
 use crate::syscall::{Op, Outcome};
 
 /// How an operation stood at some line.
@@ -24,6 +24,13 @@ pub enum Answer {
     NotStarted(String),
     /// These calls were to fail during it, and were not made.
     NotInjected(String),
+    /// Of a line that says what can be seen: this is seen instead, and differs in these facts.
+    Sees {
+        /// What the line would have to say.
+        text: String,
+        /// Fact by fact; here the kernel is what the line says.
+        differs: Vec<Difference>,
+    },
 }
 
 impl Answer {
@@ -48,6 +55,17 @@ pub struct Row {
     pub resumed: bool,
     /// How it ended.
     pub answer: Answer,
+}
+
+/// A line that said what can be seen.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Looked {
+    /// The scenario's line.
+    pub line: usize,
+    /// So many rows came before it.
+    pub after: usize,
+    /// What the line would have to say.
+    pub text: String,
 }
 
 /// A rule that was found broken.
@@ -77,6 +95,8 @@ pub struct Replay {
     pub revision: Revision,
     /// What happened, in order.
     pub rows: Vec<Row>,
+    /// What was seen at the lines that say what can be, in order.
+    pub looked: Vec<Looked>,
     /// Rules found broken, each once, in the order they were found.
     pub broken: Vec<BrokenAt>,
     /// The same with every different detail, not only the first of each rule.
@@ -211,9 +231,10 @@ pub fn moments_and_rules(
     let mut player = player(scenario, machine, choices, false);
     let mut moments = Vec::with_capacity(scenario.steps.len());
     for (n, step) in scenario.steps.iter().enumerate() {
+        player.looking = n >= from;
         let rows = player.replay.rows.len();
         player.step(step);
-        moments.push(player.moment(step, rows, n >= from));
+        moments.push(player.moment(step, rows));
     }
     (moments, player.replay.details)
 }
@@ -227,7 +248,10 @@ struct Player {
     open: Vec<Option<Call>>,
     line: usize,
     reported: usize,
+    /// Somebody asks what can be seen.
+    looking: bool,
     observer: Observer,
+    seen: Observation,
 }
 
 /// Run a scenario on a revision. `choices` decides what C leaves undefined; 0 when it runs out.
@@ -260,6 +284,7 @@ fn player(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bo
     let replay = Replay {
         revision,
         rows: Vec::new(),
+        looked: Vec::new(),
         broken: Vec::new(),
         details: Vec::new(),
         unlike: Vec::new(),
@@ -268,8 +293,9 @@ fn player(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bo
         task_names: scenario.threads.clone(),
     };
     let open = vec![None; threads.len()];
-    let observer = Observer::default();
-    let mut p = Player { machine, watch, replay, threads, open, line: 0, reported: 0, observer };
+    let looking = scenario.steps.iter().any(|s| matches!(s, Step::Seen(_)));
+    let (observer, seen) = Default::default();
+    let mut p = Player { machine, watch, replay, threads, open, line: 0, reported: 0, looking, observer, seen };
     if scenario.machine.swap > 0 {
         p.quietly(main, &Op::Swapon { slots: scenario.machine.swap });
     }
@@ -282,6 +308,11 @@ impl Player {
             Step::Op(call) => self.one(call),
             Step::Resumed { line, thread, expect } => self.resumed(*line, *thread, expect),
             Step::Race { items, .. } => self.race(items),
+            Step::Seen(look) => return self.seen(look),
+        }
+        if self.looking {
+            let subjects = self.subjects();
+            self.seen = self.observer.look(&self.machine.k, &subjects);
         }
     }
 
@@ -301,13 +332,24 @@ impl Player {
         subjects
     }
 
-    fn look(&mut self) -> Observation {
-        let subjects = self.subjects();
-        self.observer.look(&self.machine.k, &subjects)
+    /// A line says what can be seen now.
+    fn seen(&mut self, look: &Look) {
+        self.line = look.line;
+        let group = |thread: usize| Some(self.machine.k.s().tasks.get(self.threads[thread]?)?.group);
+        let mine = group(look.thread);
+        let who = self.subjects().iter().map(|s| s.who).find(|&who| group(who.into()) == mine);
+        let seen = look.of(who, &self.seen);
+        let mut differs = Vec::new();
+        compare_one(look.place.key(look.thread as u16), seen.as_ref(), look.seen.as_ref(), &mut differs);
+        let text = crate::scenario::look::print(&Look { seen, ..look.clone() }, &self.replay.task_names);
+        if !differs.is_empty() {
+            self.replay.unlike.push(Unlike { line: look.line, got: Answer::Sees { text: text.clone(), differs } });
+        }
+        self.replay.looked.push(Looked { line: look.line, after: self.replay.rows.len(), text });
     }
 
     /// What the step that gave the rows `from` on has led to.
-    fn moment(&mut self, step: &Step, from: usize, look: bool) -> Moment {
+    fn moment(&mut self, step: &Step, from: usize) -> Moment {
         let ended = |row: &Row| row.answer.outcome().map(|outcome| (row.thread, outcome.clone()));
         let rows = &self.replay.rows[from..];
         let own = |row: &&Row| matches!(step, Step::Op(_)) && !row.resumed;
@@ -315,7 +357,7 @@ impl Player {
             outcome: rows.iter().find(own).and_then(ended).map(|(_, outcome)| outcome),
             resumed: rows.iter().filter(|row| !own(row)).filter_map(ended).collect(),
             blocked: (0..self.open.len()).filter(|&thread| self.open[thread].is_some() && self.is_alive(thread)).collect(),
-            seen: if look { self.look() } else { Observation::default() },
+            seen: self.seen.clone(),
         }
     }
 

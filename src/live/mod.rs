@@ -259,7 +259,11 @@ fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, from: usize, momen
         }
         moment.blocked = tested.blocked().map(|(thread, _)| thread).collect();
         if n >= from {
-            moment.seen = observer.look(&tested, if n == from { None } else { op });
+            moment.seen = match (op, moments.last()) {
+                // Nothing has happened since.
+                (None, Some(last)) => last.seen.clone(),
+                _ => observer.look(&tested, op.filter(|_| n > from)),
+            };
         }
         moments.push(moment);
     }

@@ -335,8 +335,8 @@ impl<'f> Observer<'f> {
         let at: Vec<u64> = readable.iter().flat_map(|page| CELL_AT.map(|at| page + at)).collect();
         let Ok(bytes) = sys::peek(pid, &at) else { return };
         for (page, bytes) in readable.iter().zip(bytes.chunks(CELLS)) {
-            if let (Some(Seen::Page(p)), Ok(bytes)) = (seen.get_mut(&Key::Page(who, *page)), bytes.try_into()) {
-                p.bytes = Envelope::Is(Bytes(bytes));
+            if let Some(Seen::Page(p)) = seen.get_mut(&Key::Page(who, *page)) {
+                p.bytes = Envelope::Is(Bytes(std::array::from_fn(|n| bytes.get(n).copied())));
             }
         }
     }
@@ -386,11 +386,8 @@ impl Watched {
             let mut page = [0u8; PAGE_SIZE as usize];
             // What cannot be told from a swapped page is not read: that would bring it in.
             if cached == Envelope::Is(Cached::Cached) {
-                // Past the end of the file nothing is read, and the cache holds zeroes or what was there.
-                if let Ok(n) = self.file.read_at(&mut page, at)
-                    && n == page.len()
-                {
-                    bytes = Envelope::Is(Bytes(CELL_AT.map(|c| page[c as usize])));
+                if let Ok(n) = self.file.read_at(&mut page, at) {
+                    bytes = Envelope::Is(Bytes(CELL_AT.map(|c| page[..n].get(c as usize).copied())));
                 }
             }
             let mincore = incore.get(index as usize).map_or(Envelope::Unseen, |&b| Envelope::Is(b));

@@ -61,6 +61,14 @@ impl Facts<'_> {
             self.push(kind, m.text(), k.text());
         }
     }
+
+    fn bytes(&mut self, kind: &str, model: &Envelope<Bytes>, kernel: &Envelope<Bytes>) {
+        if let (Envelope::Is(m), Envelope::Is(k)) = (model, kernel)
+            && !m.agrees(k)
+        {
+            self.push(kind, m.text(), k.text());
+        }
+    }
 }
 
 /// A value, as it is printed.
@@ -100,7 +108,7 @@ impl Fact for Cached {
 }
 impl Fact for Bytes {
     fn text(&self) -> String {
-        self.0.map(|b| format!("{b:02x}")).join(" ")
+        self.0.map(|b| b.map_or("-".to_owned(), |b| format!("{b:02x}"))).join(" ")
     }
 }
 impl Fact for String {
@@ -172,7 +180,7 @@ fn file_page(facts: &mut Facts<'_>, m: &FilePageSeen, k: &FilePageSeen) {
     facts.envelope("cachestat", &m.cached, &k.cached);
     facts.envelope("SEEK_DATA", &m.data, &k.data);
     facts.envelope("mincore", &m.mincore, &k.mincore);
-    facts.envelope("pread", &m.bytes, &k.bytes);
+    facts.bytes("pread", &m.bytes, &k.bytes);
 }
 
 fn page(facts: &mut Facts<'_>, m: &PageSeen, k: &PageSeen) {
@@ -183,11 +191,13 @@ fn page(facts: &mut Facts<'_>, m: &PageSeen, k: &PageSeen) {
     facts.exact("pagemap 57 (uffd-wp)", &m.uffd_wp, &k.uffd_wp);
     facts.exact("pagemap 56 (exclusive)", &m.exclusive, &k.exclusive);
     facts.envelope("mincore", &m.mincore, &k.mincore);
-    facts.envelope("load", &m.bytes, &k.bytes);
-    let (Some(m), Some(k)) = (&m.frame, &k.frame) else {
-        facts.exact("page frame", &m.frame.is_some(), &k.frame.is_some());
+    facts.bytes("load", &m.bytes, &k.bytes);
+    // One side alone has it: the entry differs, or nobody looked.
+    let (Some(m), Some(k)) = (&m.frame, &k.frame) else { return };
+    facts.exact("KPF_ZERO_PAGE", &m.zero_page, &k.zero_page);
+    if m.zero_page || k.zero_page {
         return;
-    };
+    }
     facts.exact("KPF_UPTODATE", &m.uptodate, &k.uptodate);
     facts.envelope("KPF_DIRTY", &m.dirty, &k.dirty);
     facts.exact("KPF_MMAP", &m.mmap, &k.mmap);
@@ -196,7 +206,6 @@ fn page(facts: &mut Facts<'_>, m: &PageSeen, k: &PageSeen) {
     facts.exact("KPF_SWAPBACKED", &m.swapbacked, &k.swapbacked);
     facts.envelope("KPF_UNEVICTABLE", &m.unevictable, &k.unevictable);
     facts.exact("KPF_MLOCKED", &m.mlocked, &k.mlocked);
-    facts.exact("KPF_ZERO_PAGE", &m.zero_page, &k.zero_page);
     facts.exact("kpagecount", &m.mapcount, &k.mapcount);
 }
 

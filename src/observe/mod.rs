@@ -14,7 +14,8 @@ pub use model::{Observer, Subject};
 
 use crate::flags::{PROT_EXEC, PROT_READ, PROT_WRITE, Prot};
 use crate::kernel::{CELLS, Cells};
-use crate::syscall::{Fd, Outcome};
+pub use crate::syscall::Fd;
+use crate::syscall::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -119,14 +120,25 @@ pub struct FilePageSeen {
     pub bytes: Envelope<Bytes>,
 }
 
-/// The contents of a page, at the places that the model watches ([`CELL_AT`](crate::kernel::CELL_AT)).
+/// The contents of a page, at the places that the model watches ([`CELL_AT`](crate::kernel::CELL_AT)). None: not looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Bytes(pub [u8; CELLS]);
+pub struct Bytes(pub [Option<u8>; CELLS]);
 
 impl Bytes {
     /// Of a page of the model.
     pub fn of(cells: Cells) -> Bytes {
-        Bytes(cells.map(|c| c.byte()))
+        Bytes(cells.map(|c| Some(c.byte())))
+    }
+
+    /// Can both be the contents of one page?
+    pub fn agrees(&self, other: &Bytes) -> bool {
+        self.0.iter().zip(&other.0).all(|(a, b)| a.is_none() || b.is_none() || a == b)
+    }
+}
+
+impl From<[u8; CELLS]> for Bytes {
+    fn from(bytes: [u8; CELLS]) -> Bytes {
+        Bytes(bytes.map(Some))
     }
 }
 
@@ -183,7 +195,7 @@ pub struct PageSeen {
     pub uffd_wp: bool,
     /// Bit 56: mapped here only.
     pub exclusive: bool,
-    /// `/proc/kpageflags` and `/proc/kpagecount`; None if nothing is mapped.
+    /// `/proc/kpageflags` and `/proc/kpagecount`; None if nothing is mapped, or where they are not looked at.
     pub frame: Option<FrameSeen>,
     /// mincore(2).
     pub mincore: Envelope<bool>,
@@ -210,7 +222,7 @@ pub struct FrameSeen {
     pub unevictable: Envelope<bool>,
     /// KPF_MLOCKED.
     pub mlocked: bool,
-    /// KPF_ZERO_PAGE.
+    /// KPF_ZERO_PAGE. That page is the kernel's own: the other flags and the count say nothing about it.
     pub zero_page: bool,
     /// `/proc/kpagecount`.
     pub mapcount: u64,

@@ -92,6 +92,7 @@ fn line_of(scenario: &Scenario, step: usize) -> usize {
     match scenario.steps.get(step) {
         Some(Step::Op(call)) => call.line,
         Some(Step::Resumed { line, .. } | Step::Race { line, .. }) => *line,
+        Some(Step::Seen(look)) => look.line,
         None => 0,
     }
 }
