@@ -121,6 +121,10 @@ deltas! {
         since: V6_1, merged: "v6.2, and v6.1 stable", commit: "51d3d5eb74ff",
         notice: "mprotect of shared memory that is registered for WP does not let stores through to pages that are write-protected",
     }
+    UFFD_MERGE_PGOFF {
+        since: V6_1, merged: "v6.4, and v6.1 stable", commit: "5543d3c43cdc",
+        notice: "UFFDIO_REGISTER and UFFDIO_UNREGISTER of the tail of a mapping leave it where it is in its file",
+    }
     UFFD_WP_RESET_ON_CLOSE {
         since: V6_1, merged: "v6.9, and v6.1 stable", commit: "c88033efe9a3",
         notice: "closing a userfaultfd takes the write protection off the pages",

@@ -279,7 +279,8 @@ fn a_delta_is_there_from_its_kernel_on() {
 }
 
 /// Scenarios of the series in which a release differs from the merged series with SGP_NOALLOC, and why.
-const DIFFERENT: [(&str, Revision, &str); 6] = [
+const DIFFERENT: [(&str, Revision, &str); 7] = [
+    ("missed/unregister-moves-mapping.scn", V6_1, "vma_merge() is given the offset of the part"),
     ("races/forced-write-continue.scn", V6_1, "a forced write needs an exclusive page, not a dirty one"),
     ("mm/swapoff-loses-wp.scn", V5_19, "swapoff keeps the uffd-wp bit"),
     ("review/f27-dev-zero-copy.scn", V6_12, "every file behind a VMA is asked for its size"),
