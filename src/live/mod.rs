@@ -18,6 +18,7 @@ mod crew;
 mod guard;
 mod observe;
 mod plan;
+pub mod random;
 mod sys;
 mod worker;
 
@@ -29,7 +30,7 @@ use crate::kernel::PAGE_SIZE;
 use crate::observe::{Difference, Moment, compare};
 use crate::patch::Revision;
 use crate::recorded::revision_of;
-use crate::replay::moments;
+use crate::replay::{BrokenAt, moments_and_rules};
 use crate::scenario::{MachineSpec, Scenario, Step};
 use crate::syscall::{Op, Out, Outcome};
 use crew::{Heard, Teller};
@@ -98,6 +99,8 @@ pub struct Seen {
     pub moments: Vec<Moment>,
     /// Why it got no further.
     pub stopped: Option<Stopped>,
+    /// Steps that were left out because this kernel cannot be asked for them; they have no moments.
+    pub left_out: Vec<usize>,
 }
 
 /// The two sides of a scenario.
@@ -109,12 +112,14 @@ pub struct Sides {
     pub kernel: Seen,
     /// The first step after which they differ, with all differences then.
     pub first: Option<(usize, Vec<Difference>)>,
+    /// Rules that the model breaks.
+    pub broken: Vec<BrokenAt>,
 }
 
 impl Sides {
-    /// Put them side by side.
-    pub fn of(scenario: &Scenario, revision: Revision, mut kernel: Seen) -> Sides {
-        let model = moments(scenario, revision, &[]);
+    /// Put them side by side. Before the step `from` nothing was looked at.
+    pub fn of(scenario: &Scenario, revision: Revision, mut kernel: Seen, from: usize) -> Sides {
+        let (model, broken) = moments_and_rules(scenario, revision, &[], from);
         let mut first = None;
         for (step, (m, k)) in model.iter().zip(&mut kernel.moments).enumerate() {
             excuse(m, k);
@@ -123,7 +128,7 @@ impl Sides {
                 first = (!differences.is_empty()).then_some((step, differences));
             }
         }
-        Sides { model, kernel, first }
+        Sides { model, kernel, first, broken }
     }
 
     /// No difference, and all was seen.
@@ -198,13 +203,13 @@ impl Live {
 
     /// Run a scenario that has no [`obstacle`].
     pub fn run(&mut self, scenario: &Scenario) -> Seen {
-        let machine = |why: String| Seen { moments: Vec::new(), stopped: Some(Stopped::Machine(why)) };
+        let machine = |why: String| Seen { stopped: Some(Stopped::Machine(why)), ..Seen::default() };
         if let Err(why) = self.arrange(&scenario.machine) {
             return machine(why);
         }
         let cpu = self.host.cpus.first().copied().unwrap_or(0);
         let worker = crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Seen>| {
-            teller.tell(&carry_out(bench, frames, scenario, 0));
+            teller.tell(&carry_out(bench, frames, scenario, 0, false));
         });
         let mut workers = match worker {
             Ok(worker) => [worker],
@@ -220,26 +225,39 @@ impl Live {
     }
 }
 
-/// Run a scenario in a new tested process. Before `from` nothing is looked at.
-fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, from: usize) -> Seen {
+/// Run a scenario in a new tested process. Before `from` nothing is looked at. With `lenient`, reclaim that is not possible is left
+/// out.
+fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, from: usize, lenient: bool) -> Seen {
     let mut seen = Seen::default();
-    if let Err(stopped) = steps(bench, frames, scenario, from, &mut seen.moments) {
+    if let Err(stopped) = steps(bench, frames, scenario, from, lenient, &mut seen) {
         seen.stopped = Some(stopped);
     }
     seen
 }
 
-fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, from: usize, moments: &mut Vec<Moment>) -> Result<(), Stopped> {
+fn steps(
+    bench: &Bench,
+    frames: &Frames,
+    scenario: &Scenario,
+    from: usize,
+    lenient: bool,
+    seen: &mut Seen,
+) -> Result<(), Stopped> {
     let mut tested = Tested::start(bench, scenario.threads.len(), scenario.initial_threads)?;
-    let limited = scenario.calls().any(|c| matches!(c.op, Op::Mount { size } if size > 0));
-    let mut observer = Observer::new(frames, limited);
+    let mut observer = Observer::new(frames, scenario, &tested);
     for (n, step) in scenario.steps.iter().enumerate() {
         let mut moment = Moment::default();
         let mut op = None;
         if let Step::Op(call) = step {
             op = Some(&call.op);
             let by_us = match call.op {
-                Op::Reclaim { fd, offset } => Some(observer.reclaim(&tested, fd, offset)?),
+                Op::Reclaim { fd, offset } => match observer.reclaim(&tested, fd, offset) {
+                    Err(Stopped::Machine(_)) if lenient => {
+                        seen.left_out.push(n);
+                        continue;
+                    }
+                    outcome => Some(outcome?),
+                },
                 _ => None,
             };
             match by_us {
@@ -259,13 +277,13 @@ fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, from: usize, momen
         }
         moment.blocked = tested.blocked().map(|(thread, _)| thread).collect();
         if n >= from {
-            moment.seen = match (op, moments.last()) {
+            moment.seen = match (op, seen.moments.last()) {
                 // Nothing has happened since.
                 (None, Some(last)) => last.seen.clone(),
                 _ => observer.look(&tested, op.filter(|_| n > from)),
             };
         }
-        moments.push(moment);
+        seen.moments.push(moment);
     }
     Ok(())
 }

@@ -9,8 +9,9 @@ use super::sys::{self, Eye};
 use super::worker::{Stopped, Tested};
 use crate::errno::Errno;
 use crate::flags::{PROT_EXEC, PROT_READ, PROT_WRITE, Prot};
-use crate::kernel::{CELL_AT, CELLS, PAGE_SIZE};
+use crate::kernel::{CELL_AT, PAGE_SIZE};
 use crate::observe::*;
+use crate::scenario::Scenario;
 use crate::syscall::{Fd, Op, Outcome};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,7 +20,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Mappings of the tested process from here on are its own, not the scenario's.
-const END: u64 = 0x5000_0000_0000;
+pub(super) const END: u64 = 0x5000_0000_0000;
 /// Where files are looked through, and how much room each has.
 const EYES: u64 = 0x10_0000_0000;
 const EYE_LEN: u64 = 64 << 20;
@@ -181,6 +182,11 @@ fn touches_descriptors(op: &Op) -> bool {
     matches!(op, Op::MemfdCreate { .. } | Op::Open { .. } | Op::Close { .. } | Op::Userfaultfd { .. } | Op::UffdRead { .. } | Op::Exit)
 }
 
+/// Does any operation name an address where the tested process has mappings of its own?
+fn goes_high(scenario: &Scenario) -> bool {
+    scenario.calls().any(|c| matches!(c.op, Op::Mmap { addr, .. } | Op::Mremap { new: Some(addr), .. } if addr >= END))
+}
+
 /// Looks at a tested process, step after step.
 pub(super) struct Observer<'f> {
     frames: &'f Frames,
@@ -188,19 +194,35 @@ pub(super) struct Observer<'f> {
     open: Vec<(Fd, (u64, u64))>,
     /// Some mount has a limit, so that recounting blocks could be noticed.
     limited: bool,
+    /// Where the tested process had mappings before the scenario began, if that matters.
+    own: Option<Vec<(u64, u64)>>,
 }
 
 impl<'f> Observer<'f> {
-    /// Nothing is known yet.
-    pub fn new(frames: &'f Frames, limited: bool) -> Observer<'f> {
-        Observer { frames, files: BTreeMap::new(), open: Vec::new(), limited }
+    /// The tested process is about to begin.
+    pub fn new(frames: &'f Frames, scenario: &Scenario, tested: &Tested<'_>) -> Observer<'f> {
+        let limited = scenario.calls().any(|c| matches!(c.op, Op::Mount { size } if size > 0));
+        let own = goes_high(scenario).then(|| {
+            let all = smaps(&format!("/proc/{}/smaps", tested.pid), 0, u64::MAX).unwrap_or_default();
+            all.iter().map(|e| (e.start, e.end)).collect()
+        });
+        Observer { frames, files: BTreeMap::new(), open: Vec::new(), limited, own }
+    }
+
+    /// The scenario's mappings.
+    fn mappings(&self, pid: u32) -> Option<Vec<Entry>> {
+        let Some(own) = &self.own else { return smaps(&format!("/proc/{pid}/smaps"), 0, END) };
+        let mut all = smaps(&format!("/proc/{pid}/smaps"), 0, u64::MAX)?;
+        // Its own may have grown since.
+        all.retain(|e| !own.iter().any(|&(start, end)| start < e.end && e.start < end));
+        Some(all)
     }
 
     /// Look, after this operation. None is after no operation in particular.
     pub fn look(&mut self, tested: &Tested<'_>, op: Option<&Op>) -> Observation {
         let mut seen = Observation::default();
         for (who, pid) in tested.processes() {
-            let Some(entries) = smaps(&format!("/proc/{pid}/smaps"), 0, END) else { continue };
+            let Some(entries) = self.mappings(pid) else { continue };
             if who == 0 {
                 if op.is_none_or(touches_descriptors) {
                     self.descriptors(pid);
@@ -216,7 +238,7 @@ impl<'f> Observer<'f> {
         seen
     }
 
-    /// What kswapd would do to a page of a file once it has aged. With its mapping gone by [`Eye::pageout`], or by the same advice on
+    /// What kswapd would do to a page of a file once it has aged. By advice on a mapping of our own, or on
     /// behalf of the one process that maps it; more mappings than one keep a page from that.
     pub fn reclaim(&mut self, tested: &Tested<'_>, fd: Fd, offset: u64) -> Result<Outcome, Stopped> {
         let not = |what: &str| Stopped::Machine(format!("reclaim({fd}, {offset:#x}): {what}"));
@@ -225,7 +247,7 @@ impl<'f> Observer<'f> {
         };
         self.descriptors(pid);
         let Some(&(_, id)) = self.open.iter().find(|(open, _)| *open == fd) else { return Ok(Outcome::err(Errno::EBADF)) };
-        let entries = smaps(&format!("/proc/{pid}/smaps"), 0, END).unwrap_or_default();
+        let entries = self.mappings(pid).unwrap_or_default();
         self.remember_files(pid, &entries);
         let Some(watched) = self.files.values().find(|w| w.id == id) else { return Err(not("not a file in memory")) };
         let index = offset / PAGE_SIZE;
@@ -238,7 +260,7 @@ impl<'f> Observer<'f> {
         }
         let mut mapped = Vec::new();
         for (_, pid) in tested.processes() {
-            let Some(entries) = smaps(&format!("/proc/{pid}/smaps"), 0, END) else { continue };
+            let Some(entries) = self.mappings(pid) else { continue };
             let Ok(pagemap) = File::open(format!("/proc/{pid}/pagemap")) else { continue };
             for e in entries.iter().filter(|e| e.id == id) {
                 let Some(at) = (index * PAGE_SIZE).checked_sub(e.offset).map(|at| e.start + at).filter(|&at| at < e.end) else { continue };
@@ -253,7 +275,7 @@ impl<'f> Observer<'f> {
             }
         }
         match mapped[..] {
-            [] => watched.eye.pageout(index).map_err(|e| not(&format!("MADV_PAGEOUT: {e}")))?,
+            [] => sys::pageout(watched.file.as_fd(), index).map_err(|e| not(&format!("MADV_PAGEOUT: {e}")))?,
             // Mlocked pages are on the unevictable list, which is not scanned.
             [(_, _, true)] => {}
             [(pid, at, false)] => {
@@ -331,12 +353,14 @@ impl<'f> Observer<'f> {
                 seen.insert(Key::Page(who, addr), Seen::Page(p));
             }
         }
-        // One call for all: whoever is mapped and may be read does not fault.
-        let at: Vec<u64> = readable.iter().flat_map(|page| CELL_AT.map(|at| page + at)).collect();
-        let Ok(bytes) = sys::peek(pid, &at) else { return };
-        for (page, bytes) in readable.iter().zip(bytes.chunks(CELLS)) {
-            if let Some(Seen::Page(p)) = seen.get_mut(&Key::Page(who, *page)) {
-                p.bytes = Envelope::Is(Bytes(std::array::from_fn(|n| bytes.get(n).copied())));
+        // Not with process_vm_readv: that pins pages, which unshares anonymous ones.
+        let Ok(memory) = File::open(format!("/proc/{pid}/mem")) else { return };
+        for addr in readable {
+            let mut page = [0u8; PAGE_SIZE as usize];
+            if memory.read_exact_at(&mut page, addr).is_ok()
+                && let Some(Seen::Page(p)) = seen.get_mut(&Key::Page(who, addr))
+            {
+                p.bytes = Envelope::Is(Bytes(CELL_AT.map(|at| Some(page[at as usize]))));
             }
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Which scenarios the running kernel can be asked.
 
+use super::observe::END;
 use super::sys::ROOM;
 use super::worker::MAX_THREADS;
 use crate::scenario::{MachineSpec, Scenario, Step};
@@ -25,6 +26,8 @@ pub enum Obstacle {
     Threads,
     /// A buffer of the program's own that is longer than is provided for.
     Buffer,
+    /// madvise over most of the address space, holes and all.
+    Everywhere,
 }
 
 impl Obstacle {
@@ -39,6 +42,7 @@ impl Obstacle {
             Obstacle::Swap => "swapon and swapoff in the middle are not arranged",
             Obstacle::Threads => "too many threads",
             Obstacle::Buffer => "a buffer of more than 64 KiB",
+            Obstacle::Everywhere => "madvise goes on behind holes, and would reach the memory of the program that tests",
         }
     }
 }
@@ -68,7 +72,8 @@ pub fn obstacle(scenario: &Scenario) -> Option<Obstacle> {
     scenario.calls().find_map(|c| of_op(&c.op))
 }
 
-fn of_op(op: &Op) -> Option<Obstacle> {
+/// What stands in the way of this operation anywhere.
+pub(super) fn of_op(op: &Op) -> Option<Obstacle> {
     match *op {
         Op::Swapon { .. } | Op::Swapoff => Some(Obstacle::Swap),
         Op::UffdCopy { src: UserBuf::Fill(_), len: n, .. } | Op::Pwrite { buf: UserBuf::Fill(_), count: n, .. }
@@ -76,6 +81,9 @@ fn of_op(op: &Op) -> Option<Obstacle> {
             if n > ROOM as u64 && n < 1 << 46 =>
         {
             Some(Obstacle::Buffer)
+        }
+        Op::Madvise { addr, len, .. } if addr < END && addr.checked_add(len).is_some_and(|end| end > END) => {
+            Some(Obstacle::Everywhere)
         }
         _ => None,
     }

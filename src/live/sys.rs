@@ -304,6 +304,23 @@ pub(super) fn see_debugfs(at: &std::path::Path) {
     }
 }
 
+static INTERRUPTED: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn interrupt(_signal: i32) {
+    INTERRUPTED.store(1, Ordering::Relaxed);
+}
+
+/// SIGINT is noticed from now on, and ends nothing by itself.
+pub(super) fn notice_interrupts() {
+    // SAFETY: the handler only sets a flag.
+    unsafe { libc::signal(libc::SIGINT, interrupt as *const () as usize) };
+}
+
+/// Has there been one?
+pub(super) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed) != 0
+}
+
 /// From now on children live in a PID namespace of their own, whose first process takes all others along when it dies. Gives what
 /// [`back_to_pids`] needs.
 pub(super) fn new_pids() -> io::Result<std::fs::File> {
@@ -404,12 +421,12 @@ pub(super) fn begin_tested() {
         action.sa_flags = libc::SA_SIGINFO;
         libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut());
         libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
-        action.sa_sigaction = interrupted as *const () as usize;
+        action.sa_sigaction = signalled as *const () as usize;
         libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
     }
 }
 
-extern "C" fn interrupted(_signal: i32, _info: *mut libc::siginfo_t, _context: *mut libc::c_void) {}
+extern "C" fn signalled(_signal: i32, _info: *mut libc::siginfo_t, _context: *mut libc::c_void) {}
 
 /// An access trapped: say how, and go on behind it. Any other trap is a mistake of ours, and ends the process.
 extern "C" fn trapped(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -748,17 +765,21 @@ impl Eye {
         checked(unsafe { libc::mincore(self.at as *mut libc::c_void, pages << 12, out.as_mut_ptr()) })?;
         Ok(out.into_iter().map(|b| b & 1 != 0).collect())
     }
+}
 
-    /// Swap one page of the file out: map it, and give it up. Only right for a page that nobody else maps.
-    pub fn pageout(&self, index: u64) -> io::Result<()> {
-        let at = (self.at + (index << 12)) as *mut libc::c_void;
-        // SAFETY: the mapping is ours.
-        unsafe {
-            checked(libc::madvise(at, 4096, libc::MADV_POPULATE_READ))?;
-            let out = checked(libc::madvise(at, 4096, libc::MADV_PAGEOUT));
-            checked(libc::madvise(at, 4096, libc::MADV_DONTNEED))?;
-            out.map(|_| ())
+/// Swap one page of a file out: map it alone, so that no fault maps its neighbours, and give it up. Only right for a page that
+/// nobody else maps.
+pub(super) fn pageout(fd: BorrowedFd<'_>, index: u64) -> io::Result<()> {
+    // SAFETY: a new mapping, which is gone before this returns.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, fd.as_raw_fd(), (index << 12) as i64);
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
         }
+        let done = checked(libc::madvise(at, 4096, libc::MADV_POPULATE_READ))
+            .and_then(|_| checked(libc::madvise(at, 4096, libc::MADV_PAGEOUT)));
+        libc::munmap(at, 4096);
+        done.map(|_| ())
     }
 }
 
@@ -799,17 +820,6 @@ pub(super) fn size(fd: BorrowedFd<'_>) -> io::Result<u64> {
 pub(super) fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> io::Result<u64> {
     // SAFETY: only numbers.
     checked(unsafe { libc::lseek(fd.as_raw_fd(), offset as i64, libc::SEEK_DATA) }).map(|at| at as u64)
-}
-
-/// Read single bytes of another process. Only right where pages are mapped and readable: elsewhere it would fault.
-pub(super) fn peek(pid: u32, at: &[u64]) -> io::Result<Vec<u8>> {
-    let mut out = vec![0u8; at.len()];
-    let here = libc::iovec { iov_base: out.as_mut_ptr().cast(), iov_len: out.len() };
-    // At most UIO_MAXIOV at a time, which is far more than is ever mapped.
-    let there: Vec<libc::iovec> = at.iter().map(|&a| libc::iovec { iov_base: a as *mut libc::c_void, iov_len: 1 }).collect();
-    // SAFETY: `here` is the vector; `there` is only looked at in the other process.
-    let got = checked(unsafe { libc::process_vm_readv(pid as i32, &here, 1, there.as_ptr(), there.len() as u64, 0) } as i64)?;
-    if got as usize == out.len() { Ok(out) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
 }
 
 /// A descriptor for a process, to give advice on its memory and to wait for its end.

@@ -2,19 +2,21 @@
 //! A scenario on the model and on the running kernel, side by side.
 
 use super::fold;
+use crate::live::random::{Kind, Plan, Report};
 use crate::live::{Host, Missing, Seen, Sides};
 use crate::observe::Moment;
 use crate::patch::Revision;
 use crate::scenario::{Call, Scenario, Step, print};
 use crate::syscall::{Op, Outcome};
 use std::fmt::Write;
+use std::path::PathBuf;
 
 /// How many differences of the first step that differs are shown.
 const SHOWN: usize = 24;
 
 /// The whole report.
 pub fn render(scenario: &Scenario, host: &Host, revision: Revision, sides: &Sides) -> String {
-    let Sides { model, kernel: Seen { moments: kernel, .. }, first } = sides;
+    let Sides { model, kernel: Seen { moments: kernel, .. }, first, .. } = sides;
     let mut out = format!("{}\n", scenario.path);
     out.push_str(&fold(&scenario.question, "  ", 100));
     out.push('\n');
@@ -52,6 +54,70 @@ pub fn render(scenario: &Scenario, host: &Host, revision: Revision, sides: &Side
     out.push('\n');
     let _ = writeln!(out, "{}", verdict(scenario, host, revision, sides));
     out
+}
+
+/// What random programs have shown. `saved` has the file of each kind, those of the rules first.
+pub fn random(host: &Host, plan: &Plan, report: &Report, saved: &[PathBuf]) -> String {
+    let mut out = String::new();
+    let seconds = report.took.as_secs_f64().max(0.001);
+    let rate = report.programs as f64 / seconds;
+    let percent = 100.0 * report.agree as f64 / report.programs.max(1) as f64;
+    let _ = writeln!(
+        out,
+        "{} programs (seed {}) with {} operations on {} and on Linux {}, in {seconds:.1} s: {rate:.0} a second",
+        report.programs, plan.seed, report.operations, plan.revision, host.release
+    );
+    if report.interrupted {
+        let _ = writeln!(out, "  interrupted: {} programs were to be run", plan.programs);
+    }
+    let _ = writeln!(out, "  {:8} agree in every answer{} ({percent:.3} %)", report.agree, if plan.look { " and in all that was seen" } else { "" });
+    let _ = writeln!(out, "  {:8} differ", report.programs - report.agree);
+    if report.left_out > 0 {
+        let _ = writeln!(out, "  {:8} reclaims were left out on both sides: pages that are mapped more than once", report.left_out);
+    }
+    for (n, why) in &report.deaths {
+        let _ = writeln!(out, "  program {n}: {why}");
+    }
+    let mut saved = saved.iter();
+    for (rule, kind) in &report.findings {
+        let _ = writeln!(out, "\nfinding about this kernel: {rule} ({} programs)", kind.count);
+        show(&mut out, kind, saved.next());
+    }
+    let mut kinds: Vec<_> = report.kinds.iter().zip(saved).collect();
+    kinds.sort_by_key(|((_, kind), _)| std::cmp::Reverse(kind.count));
+    for ((name, kind), file) in kinds {
+        let _ = writeln!(out, "\n{name} ({} programs)", kind.count);
+        show(&mut out, kind, Some(file));
+    }
+    out
+}
+
+fn show(out: &mut String, kind: &Kind, file: Option<&PathBuf>) {
+    if let Some(file) = file {
+        let _ = writeln!(out, "  {}", file.display());
+    }
+    for (n, step) in kind.scenario.steps.iter().enumerate() {
+        let Step::Op(call) = step else { continue };
+        let name = &kind.scenario.threads[call.thread];
+        let who = if call.thread == 0 { String::new() } else { format!("{name}: ") };
+        let _ = writeln!(out, "    {who}{}", print::op(&call.op));
+        if n == kind.step {
+            for d in kind.differences.iter().take(6) {
+                let _ = writeln!(out, "      ! {d}");
+            }
+            if kind.differences.len() > 6 {
+                let _ = writeln!(out, "      ! and {} more", kind.differences.len() - 6);
+            }
+        }
+    }
+}
+
+/// One line for a terminal: how far it has got.
+pub fn progress(report: &Report, programs: u64) -> String {
+    let rate = report.programs as f64 / report.took.as_secs_f64().max(0.001);
+    let differ = report.programs - report.agree;
+    let kinds = report.kinds.len();
+    format!("{} of {programs} programs, {rate:.0} a second, {differ} differ in {kinds} ways", report.programs)
 }
 
 /// What stands in the way, and how to get it out of it.
