@@ -229,9 +229,10 @@ impl Live {
 /// out.
 fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, from: usize, lenient: bool) -> Seen {
     let mut seen = Seen::default();
-    if let Err(stopped) = steps(bench, frames, scenario, from, lenient, &mut seen) {
-        seen.stopped = Some(stopped);
-    }
+    sys::urgency(1);
+    let done = steps(bench, frames, scenario, from, lenient, &mut seen);
+    sys::urgency(0);
+    seen.stopped = done.err();
     seen
 }
 
@@ -251,6 +252,7 @@ fn steps(
         if let Step::Op(call) = step {
             op = Some(&call.op);
             let by_us = match call.op {
+                _ if !tested.is_ready(call.thread) => None,
                 Op::Reclaim { fd, offset } => match observer.reclaim(&tested, fd, offset) {
                     Err(Stopped::Machine(_)) if lenient => {
                         seen.left_out.push(n);

@@ -4,7 +4,8 @@
 //! The watcher forks the tested process for one scenario. Each thread of the scenario is an executor that takes one operation
 //! after the other from its [`Slot`](sys::Slot). No time is measured to find out whether an operation is blocked: an executor
 //! whose job is open and whose `wchan` names a wait for a userfault sleeps there until somebody wakes it. Watcher and executors
-//! share one CPU, where the executors go first.
+//! share one CPU, where the executors go first, then the watcher, and then everybody else: the watcher has the CPU back as soon as
+//! no executor can go on.
 
 use super::sys::{self, Forked, Letters, Raw, Slots};
 use crate::errno::Errno;
@@ -56,13 +57,12 @@ impl std::fmt::Display for Stopped {
 pub(super) struct Bench {
     slots: Slots,
     letters: Letters,
-    urgent: bool,
 }
 
 impl Bench {
     /// Prepare. The caller is pinned to a CPU already.
     pub fn new() -> std::io::Result<Bench> {
-        Ok(Bench { slots: Slots::new(MAX_THREADS + 1)?, letters: Letters::new()?, urgent: true })
+        Ok(Bench { slots: Slots::new(MAX_THREADS + 1)?, letters: Letters::new()? })
     }
 }
 
@@ -109,9 +109,7 @@ fn tested(bench: &Bench, threads: usize) -> ! {
     sys::die_with_parent();
     sys::leave_group();
     sys::begin_tested();
-    if bench.urgent {
-        sys::urgent();
-    }
+    sys::urgency(2);
     for me in (1..threads).chain([EYE]) {
         let (slots, letters) = (bench.slots.clone(), bench.letters);
         let started = std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
@@ -160,12 +158,17 @@ impl<'b> Tested<'b> {
         (e.alive, e.tid, e.pid) = (true, slot.tid(), slot.pid());
     }
 
+    /// Is there such a thread, with nothing to do?
+    pub fn is_ready(&self, thread: usize) -> bool {
+        self.executors.get(thread).is_some_and(|e| e.alive && e.op.is_none())
+    }
+
     /// Start an operation. False if the thread does not exist, or is still in another one.
     pub fn post(&mut self, thread: usize, op: &Op, child: Option<usize>) -> bool {
-        let Some(e) = self.executors.get_mut(thread).filter(|e| e.alive && e.op.is_none()) else { return false };
-        if !self.bench.slots[thread].post(op, child.unwrap_or(0) as u32) {
+        if !self.is_ready(thread) || !self.bench.slots[thread].post(op, child.unwrap_or(0) as u32) {
             return false;
         }
+        let e = &mut self.executors[thread];
         e.op = Some(op.clone());
         e.child = child;
         true
