@@ -11,6 +11,8 @@ const PAGE: u64 = 4096;
 /// Windows `m0`, `m1` ... of the recordings: fixed addresses so far apart that nothing merges.
 const WINDOWS: u64 = 0x1000_0000;
 const WINDOW: u64 = 0x100_0000;
+/// Where the recordings have a window whose mmap failed.
+const FAILED: &str = "0xdead";
 /// The sixteen source pages of UFFDIO_COPY.
 const SOURCE: u64 = 0x6000_0000;
 const SOURCE_PAGES: u64 = 16;
@@ -34,6 +36,8 @@ struct Converter {
     names: BTreeMap<String, u8>,
     /// Files by name, with the descriptor under which they were opened first.
     files: BTreeMap<String, u8>,
+    /// Their sizes, as last seen.
+    sizes: BTreeMap<String, u64>,
     used: Vec<u8>,
     children: usize,
     pending: BTreeMap<String, String>,
@@ -60,7 +64,8 @@ pub fn convert(case: &Case) -> Result<String> {
     }
     let mut head = String::from("# SPDX-License-Identifier: GPL-2.0-only\n");
     let _ = writeln!(head, "question: {}", case.id);
-    head += "machine: swap=64 frames=512\nthreads: t0 t1 t2 t3 mon\n\n";
+    let memory_failure = if case.memory_failure { "" } else { " memory-failure=off" };
+    let _ = writeln!(head, "machine: swap=64 frames=512{memory_failure}\nthreads: t0 t1 t2 t3 mon\n");
     Ok(head + &c.out)
 }
 
@@ -145,26 +150,37 @@ fn protection(s: &str) -> String {
 const KPF: [(char, char); 9] =
     [('U', 'U'), ('D', 'D'), ('M', 'M'), ('a', 'a'), ('C', 's'), ('B', 'b'), ('u', 'u'), ('k', 'm'), ('Z', 'z')];
 
-/// `b=42`: every byte; `b=77~42`: not all alike, the first and the last; `b=77~`: the first.
-fn contents(text: &str) -> Result<String> {
+/// `b=42`: every byte; `b=77~42`: not all alike, the first and the last; `b=77~`: the first. So many of them were read.
+fn contents(text: &str, read: u64) -> Result<String> {
     let byte = |hex: &str| match u8::from_str_radix(hex, 16) {
-        Ok(byte) => Ok(format!("{byte:#04x}")),
+        Ok(byte) => Ok(Some(format!("{byte:#04x}"))),
+        Err(_) if hex.is_empty() => Ok(None),
         Err(_) => not_covered(format!("contents {text}"), "not understood"),
     };
-    Ok(match text.split_once('~') {
-        None => format!("\"\\x{}\"", &byte(text)?[2..]),
-        Some((first, "")) => format!("[{} - - -]", byte(first)?),
-        Some((first, last)) => format!("[{} - - {}]", byte(first)?, byte(last)?),
-    })
+    let (first, last, all) = match text.split_once('~') {
+        None => (byte(text)?, byte(text)?, byte(text)?),
+        Some((first, last)) => (byte(first)?, byte(last)?, None),
+    };
+    let at = |at: u64| match at {
+        _ if at >= read => None,
+        0 => first.clone(),
+        _ if at + 1 == read => last.clone(),
+        _ => all.clone(),
+    };
+    let cells = crate::kernel::CELL_AT.map(|offset| at(offset).unwrap_or_else(|| "-".to_owned()));
+    Ok(format!("[{}]", cells.join(" ")))
 }
 
-fn file_seen(value: &str) -> Result<String> {
-    let words: Vec<&str> = value.split_whitespace().collect();
-    let field = |name| number(option(&words, name).unwrap_or("").trim_end_matches('k'));
+fn file_seen(words: &[&str]) -> Result<String> {
+    let field = |name| number(option(words, name).unwrap_or("").trim_end_matches('k'));
     Ok(format!("size={} blocks={} swapped={}", field("size")?, field("blk")?, field("swp")? / 4))
 }
 
-fn file_page_seen(value: &str) -> Result<String> {
+/// `left` bytes of the file from the page's first on.
+fn file_page_seen(value: &str, left: u64) -> Result<String> {
+    if left == 0 {
+        return Ok("gone".to_owned());
+    }
     let (mut facts, mut bytes) = (Vec::new(), String::new());
     for word in value.split_whitespace() {
         facts.push(match word.split_once('=').unwrap_or((word, "")) {
@@ -173,11 +189,11 @@ fn file_page_seen(value: &str) -> Result<String> {
             ("cs", "s") => "cachestat=swapped".to_owned(),
             ("sk", "D") => "seek_data=1".to_owned(),
             ("sk", "h") => "seek_data=0".to_owned(),
-            // Not to be had on that kernel, or past the end of the file.
+            // Not to be had on that kernel, or not then.
             ("cs", "?") | ("sk", "-") => continue,
             ("mi", bit) => format!("mincore={bit}"),
             ("b", text) => {
-                bytes = contents(text)?;
+                bytes = contents(text, left.min(PAGE))?;
                 continue;
             }
             _ => return not_covered(format!("`{word}` of a file's page"), "not understood"),
@@ -222,7 +238,7 @@ fn page_seen(value: &str) -> Result<String> {
                 facts.extend(count.take());
             }
             ("mi", bit) => facts.push(format!("mincore={bit}")),
-            ("b", text) => bytes = contents(text)?,
+            ("b", text) => bytes = contents(text, PAGE)?,
             _ => return not_covered(format!("`{word}` of a page"), "not understood"),
         }
     }
@@ -305,9 +321,13 @@ impl Converter {
     fn step(&mut self, step: &Value) -> Result<()> {
         let text = step["op"].as_str().unwrap_or("").to_owned();
         let who = step["x"].as_str().unwrap_or(COORDINATOR).to_owned();
-        self.operation(&who, &text, step)?;
+        let waits_for_reader = self.operation(&who, &text, step)?;
         for message in step["ev"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             self.message(message)?;
+        }
+        if waits_for_reader {
+            let result = self.result(&text, step)?;
+            self.line(&who, format!("<... resumed> {result}").trim_end());
         }
         for late in step["late"].as_array().into_iter().flatten() {
             let who = late["x"].as_str().unwrap_or("").to_owned();
@@ -336,8 +356,15 @@ impl Converter {
             None => (key, None),
         };
         let line = match (self.files.get(name).copied(), page) {
-            (Some(fd), None) => format!("| {fd}: {}", file_seen(value)?),
-            (Some(fd), Some(page)) => format!("| {fd}[{page}]: {}", file_page_seen(value)?),
+            (Some(fd), None) => {
+                let words: Vec<&str> = value.split_whitespace().collect();
+                self.sizes.insert(name.to_owned(), number(option(&words, "size").unwrap_or(""))?);
+                format!("| {fd}: {}", file_seen(&words)?)
+            }
+            (Some(fd), Some(page)) => {
+                let size = self.sizes.get(name).copied().unwrap_or(0);
+                format!("| {fd}[{page}]: {}", file_page_seen(value, size.saturating_sub(page * PAGE))?)
+            }
             (None, Some(page)) => format!("| {who}{:#x}: {}", self.window(name) + page * PAGE, page_seen(value)?),
             (None, None) => {
                 let base = self.window(name);
@@ -349,13 +376,14 @@ impl Converter {
         Ok(())
     }
 
-    fn operation(&mut self, who: &str, text: &str, step: &Value) -> Result<()> {
+    /// The line of an operation. True: its end is to be told after the messages that it causes.
+    fn operation(&mut self, who: &str, text: &str, step: &Value) -> Result<bool> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let w = |i: usize| words.get(i).copied().unwrap_or("");
         let ok = step["r"] == 0;
         match w(0) {
             // Messages are read as they were recorded, and nothing waits.
-            "read" | "sleep" => return Ok(()),
+            "read" | "sleep" => return Ok(false),
             "memfd" => {
                 let fd = self.open(w(1));
                 self.files.insert(w(1).to_owned(), fd);
@@ -363,26 +391,26 @@ impl Converter {
                 if words.len() > 2 {
                     self.line(who, &format!("ftruncate({fd}, {}) = 0", amount(w(2))?));
                 }
-                return Ok(());
+                return Ok(false);
             }
             "tmpfs" => {
                 let size = option(&words, "size").and_then(|s| s.strip_suffix('k')).unwrap_or("");
                 let size = number(size)? * 1024;
                 self.line(who, &format!("mount(\"tmpfs\", \"/mnt\", \"tmpfs\", 0, \"size={size}\") = 0"));
-                return Ok(());
+                return Ok(false);
             }
             "tmpfile" => {
                 let fd = self.open(w(1));
                 self.files.insert(w(1).to_owned(), fd);
                 self.line(who, &format!("open(\"/mnt/{}\", O_RDWR|O_CREAT) = {fd}", (b'a' + fd % 26) as char));
                 self.line(who, &format!("ftruncate({fd}, {}) = 0", amount(w(3))?));
-                return Ok(());
+                return Ok(false);
             }
             "rdonly" => {
                 let of = self.fd(w(2))?;
                 let fd = self.open(w(1));
                 self.line(who, &format!("open(\"/proc/self/fd/{of}\", O_RDONLY) = {fd}"));
-                return Ok(());
+                return Ok(false);
             }
             "uffd" => {
                 let fd = self.open(w(1));
@@ -394,7 +422,7 @@ impl Converter {
                     let result = self.result("api", step)?;
                     self.line(who, &format!("ioctl({fd}, UFFDIO_API, {{api=0xaa, features={features:#x}}}) {result}"));
                 }
-                return Ok(());
+                return Ok(false);
             }
             "swapout" => {
                 let (fd, page, pages) = (self.fd(w(1))?, number(w(2))?, number(w(3))?);
@@ -407,7 +435,7 @@ impl Converter {
                 self.line(COORDINATOR, &format!("madvise({SCRATCH:#x}, {len}, MADV_POPULATE_READ)"));
                 self.line(COORDINATOR, &format!("madvise({SCRATCH:#x}, {len}, MADV_PAGEOUT)"));
                 self.line(COORDINATOR, &format!("munmap({SCRATCH:#x}, {len}) = 0"));
-                return Ok(());
+                return Ok(false);
             }
             _ => {}
         }
@@ -416,14 +444,19 @@ impl Converter {
             let fd = self.fd(w(1))?;
             self.used.retain(|&f| f != fd);
         }
-        let end = if step["r"] == "BLOCKED" {
+        // Whoever causes an event waits until it is read; the recording's coordinator had read it before it looked.
+        let is_event = |m: &Value| m.as_str().is_some_and(|m| !m.contains(":PF "));
+        let told = step["ev"].as_array().is_some_and(|ev| ev.iter().any(is_event));
+        if step["r"] == "BLOCKED" {
             self.pending.insert(who.to_owned(), text.to_owned());
-            "<unfinished ...>".to_owned()
-        } else {
-            self.result(text, step)?
-        };
+        }
+        if step["r"] == "BLOCKED" || told {
+            self.line(who, &format!("{call} <unfinished ...>"));
+            return Ok(told && step["r"] != "BLOCKED");
+        }
+        let end = self.result(text, step)?;
         self.line(who, format!("{call} {end}").trim_end());
-        Ok(())
+        Ok(false)
     }
 
     /// The source of UFFDIO_COPY: a page of one byte, or the sixteen source pages, each of its own.
@@ -619,6 +652,7 @@ impl Converter {
             }
             "touch" if out.starts_with("SIG") => {
                 let (signal, addr) = out.split_once('@').unwrap_or((out, "0x0"));
+                let addr = if addr.starts_with(FAILED) { words.get(2).copied().unwrap_or("") } else { addr };
                 let signal = match signal {
                     "SIGBUS/2" => "SIGBUS",
                     "SIGBUS/4" => "SIGBUS_MCEERR_AR",
@@ -631,7 +665,7 @@ impl Converter {
             "touch" => "= 0".to_owned(),
             "mmap" if step["r"] == 0 => format!("= {:#x}", self.window(words.get(1).copied().unwrap_or(""))),
             "mremap" if step["r"] == 0 => format!("= {:#x}", self.address(out)?),
-            "fork" if step["r"] == 0 => "= child".to_owned(),
+            "fork" if step["r"] == 0 => format!("= {}", out.trim_start_matches('@')),
             "poll" => match number(out.trim_start_matches("revents="))? {
                 0 => "= 0".to_owned(),
                 1 => "= POLLIN".to_owned(),

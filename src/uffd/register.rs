@@ -86,6 +86,12 @@ pub(crate) fn vma_can_userfault(k: &Kernel, vma: VmaId, vm_flags: VmFlags, wp_as
     vma_is_anonymous(k, vma) || vma_is_shmem(k, vma)
 }
 
+/// The offset in the file that is given to vma_merge() for the part of a VMA from `start` on: that of the whole VMA, which is wrong where
+/// the part begins inside. UFFD_MERGE_PGOFF: its own.
+fn merge_pgoff(k: &Kernel, v: &Vma, start: u64) -> u64 {
+    if k.has(Delta::UFFD_MERGE_PGOFF) { v.vm_pgoff + ((start - v.vm_start) >> PAGE_SHIFT) } else { v.vm_pgoff }
+}
+
 /// UFFDIO_REGISTER: watch every VMA in the range; holes between them do not matter.
 ///
 /// Kernel:   fs/userfaultfd.c:userfaultfd_register @ v5.14
@@ -206,8 +212,19 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
                 // The modes are replaced, not added to.
                 let new_flags = (v.vm_flags - __VM_UFFD_FLAGS) | vm_flags;
                 'next: {
-                    // vm_pgoff belongs to v.vm_start, not to start.
-                    prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, v.vm_pgoff, Some(ctx)).await;
+                    prev = vma_merge(
+                        k,
+                        mm,
+                        prev,
+                        start,
+                        vma_end,
+                        new_flags,
+                        v.anon_vma,
+                        v.vm_file,
+                        merge_pgoff(k, &v, start),
+                        Some(ctx),
+                    )
+                    .await;
                     if let Some(merged) = prev {
                         vma = merged;
                         break 'next;
@@ -349,13 +366,14 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
                 }
 
                 if k.has(Delta::UFFD_WP_RESET_ON_UNREGISTER) && userfaultfd_wp(k, vma) {
-                    uffd_wp_range(k, vma, start, vma_end - start, false).await;
+                    let _ = uffd_wp_range(k, vma, start, vma_end - start, false).await;
                 }
 
                 let new_flags = v.vm_flags - __VM_UFFD_FLAGS;
                 'next: {
-                    // vm_pgoff belongs to v.vm_start, not to start.
-                    prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, v.vm_pgoff, None).await;
+                    prev =
+                        vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, merge_pgoff(k, &v, start), None)
+                            .await;
                     if let Some(merged) = prev {
                         vma = merged;
                         break 'next;
