@@ -181,6 +181,10 @@ deltas! {
         since: V6_12, merged: "v6.7", commit: "d61ea1cb0095",
         notice: "with the feature, write-protect faults resolve themselves, and any memory can be registered for WP",
     }
+    MPROTECT_UNACCOUNT {
+        since: V6_12, merged: "v6.7", commit: "9b9143298585",
+        notice: "mprotect(2) that takes the right to write from anonymous memory without pages gives its commit charge back",
+    }
     UFFD_FEATURE_MOVE {
         since: V6_12, merged: "v6.8", commit: "adef440691ba",
         notice: "UFFDIO_API and UFFDIO_REGISTER report UFFDIO_MOVE (which is not modelled)",
@@ -196,6 +200,10 @@ deltas! {
     MADV_GUARD {
         since: V6_18, merged: "v6.13", commit: "662df3e5c376",
         notice: "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE; on files from v6.15",
+    }
+    VMA_MERGE_UNFAULTED {
+        since: V6_18, merged: "v6.16", commit: "879bca0a2c4f",
+        notice: "a mapping with private pages merges with a neighbour that has none yet, on either side",
     }
     WRITE_FAULTS_IN_AFTER {
         since: V6_18, merged: "v6.15", commit: "665575cff098",
