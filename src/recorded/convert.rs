@@ -38,6 +38,8 @@ struct Converter {
     files: BTreeMap<String, u8>,
     /// Their sizes, as last seen.
     sizes: BTreeMap<String, u64>,
+    /// What children do not get: of a page that is not mapped there, only `-` is on record.
+    not_forked: Vec<std::ops::Range<u64>>,
     used: Vec<u8>,
     children: usize,
     pending: BTreeMap<String, String>,
@@ -365,7 +367,11 @@ impl Converter {
                 let size = self.sizes.get(name).copied().unwrap_or(0);
                 format!("| {fd}[{page}]: {}", file_page_seen(value, size.saturating_sub(page * PAGE))?)
             }
-            (None, Some(page)) => format!("| {who}{:#x}: {}", self.window(name) + page * PAGE, page_seen(value)?),
+            (None, Some(page)) => {
+                let addr = self.window(name) + page * PAGE;
+                let gone = !who.is_empty() && value == "-" && self.not_forked.iter().any(|range| range.contains(&addr));
+                format!("| {who}{addr:#x}: {}", if gone { "gone".to_owned() } else { page_seen(value)? })
+            }
             (None, None) => {
                 let base = self.window(name);
                 format!("| {who}maps {base:#x}-{:#x}: {}", base + WINDOW, maps_seen(base, value)?)
@@ -556,6 +562,11 @@ impl Converter {
             "madvise" => match w(3) {
                 "free" | "hugepage" | "collapse" => {
                     not_covered(format!("madvise {}", w(3)), "lazily freed and huge pages are not modelled")
+                }
+                "dontfork" => {
+                    let (addr, len) = (self.address(w(1))?, amount(w(2))?);
+                    self.not_forked.push(addr..addr + len);
+                    Ok(format!("madvise({addr:#x}, {len}, MADV_DONTFORK)"))
                 }
                 advice => Ok(format!("madvise({:#x}, {}, MADV_{})", self.address(w(1))?, amount(w(2))?, advice.to_uppercase())),
             },

@@ -123,6 +123,10 @@ pub fn judge(case: &Case, revision: Revision) -> Finding {
     for unlike in &run.unlike {
         let line = text.lines().nth(unlike.line - 1).unwrap_or("").to_owned();
         if let Answer::Sees { text, differs } = &unlike.got {
+            if resumed_together(&scenario) && differs.iter().all(|d| ["load", "pread"].contains(&d.kind.as_str())) {
+                name = name.or(Some("woken-together"));
+                continue;
+            }
             sees = sees.or(Some(Finding::Sees { line, model: text.clone(), differs: differs.clone() }));
             continue;
         }
@@ -142,13 +146,17 @@ pub fn judge(case: &Case, revision: Revision) -> Finding {
     name.map(Finding::Named).or(sees).unwrap_or(Finding::Agrees)
 }
 
+/// Two or more operations went on after they were blocked.
+fn resumed_together(scenario: &scenario::Scenario) -> bool {
+    scenario.steps.windows(2).any(|pair| matches!(pair, [Step::Resumed { .. }, Step::Resumed { .. }]))
+}
+
 fn named(scenario: &scenario::Scenario, line: &str, model: &str) -> Option<&'static str> {
     let byte = line.contains("load(") || line.contains("resumed> = 0x");
     if byte && model.trim_start_matches("= ") == "?" {
         return Some("unwatched-bytes");
     }
-    let resumed = scenario.steps.iter().filter(|s| matches!(s, Step::Resumed { .. })).count();
-    if resumed > 1 && line.contains("resumed> = 0x") && model.contains("0x") {
+    if resumed_together(scenario) && line.contains("resumed> = 0x") && model.contains("0x") {
         return Some("woken-together");
     }
     let low = |key: &str| {
