@@ -93,6 +93,10 @@ deltas! {
         since: V5_19, merged: "v5.18", commit: "2e148f1e3d9a",
         notice: "truncation frees the private copies behind the new end that were swapped out; before it left them",
     }
+    MLOCK_RMAP {
+        since: V5_19, merged: "v5.18", commit: "cea86fe246b6",
+        notice: "mlock(2) marks the pages that are mapped at once, and whatever is mapped into or out of locked memory is marked then",
+    }
     PTE_MARKER_UFFD_WP {
         since: V5_19, merged: "v5.19", commit: "1db9dbc2ef05",
         notice: "UFFDIO_REGISTER_MODE_WP works on shmem; a PTE marker keeps write protection where no page is mapped",
