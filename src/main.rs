@@ -217,7 +217,7 @@ fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, conve
         };
         let summary = Summary::of(&recording, revision);
         text.push_str(&format!("{}: Linux {}, {}", path.display(), recording.kernel, summary.print(revision, all)));
-        if !summary.differ.is_empty() {
+        if !summary.differ.is_empty() || !summary.see.is_empty() {
             code = DIFFERS;
         }
     }

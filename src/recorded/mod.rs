@@ -13,7 +13,7 @@ pub use convert::{NotCovered, convert};
 
 use crate::observe::Difference;
 use crate::patch::Revision;
-use crate::replay::{Answer, Unlike, replay};
+use crate::replay::{Answer, replay};
 use crate::scenario::{self, Step};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -124,10 +124,17 @@ pub fn judge(case: &Case, revision: Revision) -> Finding {
         Err(errors) => return Finding::Differs { line: "(the converted text)".to_owned(), model: errors.to_string() },
     };
     let run = replay(&scenario, revision, &[], false);
-    let sees = |u: &&Unlike| matches!(u.got, Answer::Sees { .. });
-    let mut name = None;
-    for unlike in run.unlike.iter().filter(|u| !sees(u)) {
+    let (mut name, mut sees) = (None, None);
+    for unlike in &run.unlike {
         let line = text.lines().nth(unlike.line - 1).unwrap_or("").to_owned();
+        if let Answer::Sees { text, differs } = &unlike.got {
+            if resumed_together(&scenario) && differs.iter().all(|d| ["load", "pread"].contains(&d.kind.as_str())) {
+                name = name.or(Some("woken-together"));
+                continue;
+            }
+            sees = sees.or(Some(Finding::Sees { line, model: text.clone(), differs: differs.clone() }));
+            continue;
+        }
         // A resumed line tells of the thread's last operation.
         let thread = scenario.threads.iter().position(|t| line.split(':').next() == Some(t));
         let op = run.rows.iter().rfind(|r| Some(r.thread) == thread && r.line <= unlike.line);
@@ -140,11 +147,13 @@ pub fn judge(case: &Case, revision: Revision) -> Finding {
             None => return Finding::Differs { line, model },
         }
     }
-    if let (None, Some(Unlike { line, got: Answer::Sees { text: model, differs } })) = (name, run.unlike.iter().find(sees)) {
-        let line = text.lines().nth(line - 1).unwrap_or("").to_owned();
-        return Finding::Sees { line, model: model.clone(), differs: differs.clone() };
-    }
-    name.map_or(Finding::Agrees, Finding::Named)
+    // What differs for a reason may well leave something else behind.
+    name.map(Finding::Named).or(sees).unwrap_or(Finding::Agrees)
+}
+
+/// Two or more operations went on after they were blocked.
+fn resumed_together(scenario: &scenario::Scenario) -> bool {
+    scenario.steps.windows(2).any(|pair| matches!(pair, [Step::Resumed { .. }, Step::Resumed { .. }]))
 }
 
 fn named(scenario: &scenario::Scenario, line: &str, model: &str) -> Option<&'static str> {
@@ -152,8 +161,7 @@ fn named(scenario: &scenario::Scenario, line: &str, model: &str) -> Option<&'sta
     if byte && model.trim_start_matches("= ") == "?" {
         return Some("unwatched-bytes");
     }
-    let resumed = scenario.steps.iter().filter(|s| matches!(s, Step::Resumed { .. })).count();
-    if resumed > 1 && line.contains("resumed> = 0x") && model.contains("0x") {
+    if resumed_together(scenario) && line.contains("resumed> = 0x") && model.contains("0x") {
         return Some("woken-together");
     }
     let low = |key: &str| {
