@@ -6,6 +6,7 @@ use faultline::corpus;
 use faultline::delta::Delta;
 use faultline::patch::Revision::{self, *};
 use faultline::replay::{Answer, Verdicts, replay};
+use faultline::report::matrix::Review;
 use faultline::scenario::{parse, print};
 use faultline::syscall::Out;
 
@@ -292,9 +293,9 @@ const DIFFERENT: [(&str, Revision, &str); 7] = [
 #[test]
 fn the_scenarios_of_the_series_end_as_they_do_on_the_series_unless_a_delta_says_otherwise() {
     let mut wrong = Vec::new();
-    for scenario in corpus::builtin().unwrap() {
+    for scenario in corpus::builtin().unwrap().iter().filter(|s| s.concerns(&Revision::series())) {
         let of = |revision| {
-            let verdicts = Verdicts::of(&scenario, revision, false);
+            let verdicts = Verdicts::of(scenario, revision, false);
             (verdicts.rules(), verdicts.telling().unlike.clone())
         };
         let series = of(Noalloc);
@@ -307,6 +308,18 @@ fn the_scenarios_of_the_series_end_as_they_do_on_the_series_unless_a_delta_says_
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_scenarios_of_the_releases_end_as_they_claim() {
+    let mut scenarios = corpus::builtin().unwrap();
+    scenarios.retain(|s| s.path.contains("/releases/"));
+    assert!(!scenarios.is_empty());
+    let review = Review::run(&scenarios, &KERNELS[1..]);
+    assert!(!review.differs_from_claims(), "{}", review.render());
+    for s in &scenarios {
+        assert!(!s.concerns(&Revision::series()) && s.concerns(&KERNELS[1..]), "{} asks about another kernel", s.path);
+    }
 }
 
 #[test]
