@@ -383,12 +383,19 @@ pub(super) fn cpus() -> Vec<usize> {
     }
 }
 
-/// Run before everything that is less urgent; 0 is like everybody else. Where that is not allowed, nothing changes.
-pub(super) fn urgency(level: i32) {
-    let param = libc::sched_param { sched_priority: level };
-    let policy = if level > 0 { libc::SCHED_FIFO } else { libc::SCHED_OTHER };
+/// Run before everything that is not urgent, taking turns with whatever else is; or like everybody else again. Where that is not
+/// allowed, nothing changes.
+pub(super) fn urgent(urgent: bool) {
+    let param = libc::sched_param { sched_priority: i32::from(urgent) };
     // SAFETY: the structure is initialised.
-    unsafe { libc::sched_setscheduler(0, policy, &param) };
+    unsafe { libc::sched_setscheduler(0, if urgent { libc::SCHED_RR } else { libc::SCHED_OTHER }, &param) };
+}
+
+/// The process is killed when it has been urgent for so long without ever waiting.
+pub(super) fn bound_urgency(seconds: u64) {
+    let limit = libc::rlimit { rlim_cur: seconds * 1_000_000, rlim_max: seconds * 1_000_000 };
+    // SAFETY: the structure is initialised.
+    unsafe { libc::setrlimit(libc::RLIMIT_RTTIME, &limit) };
 }
 
 /// Let others run.

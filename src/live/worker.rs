@@ -4,8 +4,8 @@
 //! The watcher forks the tested process for one scenario. Each thread of the scenario is an executor that takes one operation
 //! after the other from its [`Slot`](sys::Slot). No time is measured to find out whether an operation is blocked: an executor
 //! whose job is open and whose `wchan` names a wait for a userfault sleeps there until somebody wakes it. Watcher and executors
-//! share one CPU, where the executors go first, then the watcher, and then everybody else: the watcher has the CPU back as soon as
-//! no executor can go on.
+//! share one CPU, where they take turns and go before everybody else: when the watcher has yielded, it has the CPU back as soon as
+//! no executor can go on, or when one has run for very long.
 
 use super::sys::{self, Forked, Letters, Raw, Slots};
 use crate::errno::Errno;
@@ -21,7 +21,7 @@ pub(super) const MAX_THREADS: usize = 12;
 /// One more executor of the first process looks at its memory.
 const EYE: usize = MAX_THREADS;
 /// When nothing has come to rest for so long, the scenario is given up.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(4);
 /// A thread that sleeps, waits for no userfault and does not move for so long, while another one is blocked, waits for its lock.
 const LOCK_WAIT: Duration = Duration::from_millis(40);
 
@@ -109,7 +109,8 @@ fn tested(bench: &Bench, threads: usize) -> ! {
     sys::die_with_parent();
     sys::leave_group();
     sys::begin_tested();
-    sys::urgency(2);
+    sys::bound_urgency(2 * PATIENCE.as_secs());
+    sys::urgent(true);
     for me in (1..threads).chain([EYE]) {
         let (slots, letters) = (bench.slots.clone(), bench.letters);
         let started = std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
@@ -242,6 +243,7 @@ impl<'b> Tested<'b> {
         let since = Instant::now();
         let mut last: Vec<Standing> = Vec::new();
         let mut still_since = Instant::now();
+        sys::sched_yield();
         loop {
             let now: Vec<Standing> = (0..self.executors.len()).map(|me| self.standing(me)).collect();
             let moving = now.iter().any(|s| matches!(s, Standing::Moving));
