@@ -8,12 +8,12 @@ use super::crew::{self, Heard, Teller, Worker};
 use super::observe::Frames;
 use super::plan::of_op;
 use super::worker::{Bench, Stopped};
-use super::{Host, Live, Seen, Sides, carry_out, sys};
+use super::{Host, Live, Seen, Sides, Swap, carry_out, sys};
 use crate::observe::Difference;
 use crate::patch::Revision;
 use crate::random::{known, shrink};
 use crate::scenario::generate::Program;
-use crate::scenario::{MachineSpec, Scenario, Step, print};
+use crate::scenario::{Scenario, Step, print};
 use crate::syscall::Op;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ pub fn program(seed: u64, n: u64) -> Program {
     let mut program = Program::from_bytes(&bytes);
     program.schedule.clear();
     // What cannot be asked is left out. The tested processes share swap.
-    program.ops.retain(|(_, op)| of_op(op).is_none());
+    program.ops.retain(|(_, op)| of_op(op).is_none() && !matches!(op, Op::Swapon { .. } | Op::Swapoff));
     program.prologue.swap = if without_swap(n) { 0 } else { SWAP };
     program
 }
@@ -117,7 +117,7 @@ fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: boo
     scenario.machine.swap = if dry { 0 } else { SWAP };
     let begun = program.prologue.ops().len();
     let from = if plan.look { begun - 1 } else { usize::MAX };
-    let Seen { moments, stopped, left_out } = carry_out(bench, frames, &scenario, from, true);
+    let Seen { moments, stopped, left_out } = carry_out(bench, frames, &scenario, &Swap::default(), from, true);
     let mut n = 0;
     scenario.steps.retain(|_| {
         n += 1;
@@ -297,8 +297,9 @@ pub fn run(host: &Host, plan: &Plan, mut progress: impl FnMut(&Report)) -> Resul
     let mut live = Live::new(host.clone());
     sys::notice_interrupts();
     for dry in [true, false] {
-        let machine = MachineSpec { swap: if dry { 0 } else { SWAP }, ..MachineSpec::default() };
-        live.arrange(&machine)?;
+        let mut scenario = Program::from_bytes(&[]).to_scenario();
+        scenario.machine.swap = if dry { 0 } else { SWAP };
+        live.arrange(&scenario)?;
         phase(host, plan, dry, &mut report, since, &mut progress)?;
         if sys::interrupted() {
             report.interrupted = true;
