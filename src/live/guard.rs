@@ -9,7 +9,7 @@
 use super::sys::{self, Forked};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -105,7 +105,7 @@ impl Drop for Guard {
         drop(self.commands.take());
         sys::wait(self.pid as i32, true);
         // Nothing is left to do unless the guard was killed.
-        if let Ok(Some(mut notes)) = Notes::open(Duration::ZERO) {
+        if let Ok(Some(mut notes)) = Notes::open(Duration::ZERO, || true) {
             notes.undo();
         }
     }
@@ -123,10 +123,13 @@ fn guard(orders: PipeReader, mut replies: PipeWriter) -> ! {
         };
         replies.write_all(line.as_bytes()).is_ok()
     };
-    let mut notes = match Notes::open(QUEUE) {
+    // Nothing is ordered before the first answer: what can be read is the end, for the master is gone.
+    let gone = || sys::readable(&[orders.as_raw_fd()], 0)[0];
+    let mut notes = match Notes::open(QUEUE, gone) {
         Ok(Some(notes)) => notes,
         Ok(None) => {
-            say(Err("another run has had swap arranged for two minutes".to_owned()));
+            let wait = QUEUE.as_secs();
+            say(Err(format!("another run of faultline has had swap arranged for {wait} s; wait for it to end")));
             sys::exit(0)
         }
         Err(e) => {
@@ -160,14 +163,14 @@ struct Notes {
 
 impl Notes {
     /// Open and lock them. None if somebody else has them for longer than this.
-    fn open(patience: Duration) -> Result<Option<Notes>, String> {
+    fn open(patience: Duration, give_up: impl Fn() -> bool) -> Result<Option<Notes>, String> {
         let mut errors = Vec::new();
         for path in NOTES {
             match OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path) {
                 Ok(file) => {
                     let since = Instant::now();
                     while !sys::lock(file.as_fd()) {
-                        if since.elapsed() >= patience {
+                        if since.elapsed() >= patience || give_up() {
                             return Ok(None);
                         }
                         std::thread::sleep(Duration::from_millis(20));
