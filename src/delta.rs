@@ -109,6 +109,10 @@ deltas! {
         since: V6_12, merged: "v6.3", commit: "",
         notice: "UFFDIO_WRITEPROTECT goes over several VMAs and over holes",
     }
+    UFFD_MERGE_PGOFF {
+        since: V6_12, merged: "v6.4", commit: "5543d3c43cdc",
+        notice: "registering or unregistering a part of a mapping cannot move it in its file any more",
+    }
     UFFD_FEATURE_WP_UNPOPULATED {
         since: V6_12, merged: "v6.4", commit: "2bad466cc9d9",
         notice: "with the feature, UFFDIO_WRITEPROTECT marks anonymous memory where no page is mapped",
