@@ -279,7 +279,8 @@ fn a_delta_is_there_from_its_kernel_on() {
 }
 
 /// Scenarios of the series in which a release differs from the merged series with SGP_NOALLOC, and why.
-const DIFFERENT: [(&str, Revision, &str); 4] = [
+const DIFFERENT: [(&str, Revision, &str); 5] = [
+    ("missed/unregister-moves-mapping.scn", V6_12, "the merge of a part is told the offset of the part"),
     ("review/f27-dev-zero-copy.scn", V6_12, "every file behind a VMA is asked for its size"),
     ("basics/copy-write-protected-read-only.scn", V5_19, "COPY with WP protects in a read-only mapping too"),
     ("basics/register-pieces.scn", V6_18, "only the userfaultfd that has registered may unregister"),
