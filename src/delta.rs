@@ -73,6 +73,10 @@ macro_rules! deltas {
 }
 
 deltas! {
+    MMAP_CHANGING_ATOMIC {
+        since: V5_19, merged: "v5.15", commit: "a759a909d42d",
+        notice: "of two events that wait to be read, reading one does not let the filling ioctls in before the other is read",
+    }
     UFFDIO_WRITEPROTECT_MMGET {
         since: V5_19, merged: "v5.15", commit: "cb185d5f1ebf",
         notice: "UFFDIO_WRITEPROTECT of an address space that is gone answers ESRCH",

@@ -531,8 +531,8 @@ pub struct UserfaultfdCtx {
     pub nonblock: bool,
     /// The file is closed.
     pub released: bool,
-    /// A non-cooperative event waits to be read.
-    pub mmap_changing: bool,
+    /// Non-zero: a non-cooperative event waits to be read. A bool up to v5.14, from then on (MMAP_CHANGING_ATOMIC) how many.
+    pub mmap_changing: i16,
     /// Holds one mm_count of it.
     pub mm: Option<MmId>,
     /// References: the file, each registered VMA's chain is *not* counted, each waiter and event is.

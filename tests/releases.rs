@@ -13,7 +13,7 @@ const KERNELS: [Revision; 5] = [Noalloc, V5_19, V6_1, V6_12, V6_18];
 
 /// How the operations stand when nothing moves any more after them.
 fn answers(revision: Revision, lines: &str) -> Vec<String> {
-    let text = format!("question: what is the answer?\nmachine: swap=4\nthreads: main vcpu\n\n{lines}\n");
+    let text = format!("question: what is the answer?\nmachine: swap=4\nthreads: main vcpu other\n\n{lines}\n");
     let scenario = parse::scenario("here", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let replay = replay(&scenario, revision, &[], false);
     assert!(replay.unlike.is_empty(), "{revision}: {:?}", replay.unlike);
@@ -319,4 +319,20 @@ vcpu: store(0x100000, 'B')"#
     for revision in [V6_12, V6_18] {
         assert_eq!(answers(revision, &lines("UFFD_FEATURE_WP_ASYNC")).last().map(String::as_str), Some("0"), "{revision}");
     }
+}
+
+#[test]
+fn of_two_events_both_must_be_read_before_a_page_can_be_filled() {
+    // Two threads drop a page each; the first message is read while the second one waits.
+    let lines = r#"mmap(0x100000, 12288, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {api=0xaa, features=UFFD_FEATURE_EVENT_REMOVE})
+ioctl(3, UFFDIO_REGISTER, {start=0x100000, len=12288, mode=UFFDIO_REGISTER_MODE_MISSING})
+vcpu: madvise(0x100000, 4096, MADV_DONTNEED) <unfinished ...>
+other: madvise(0x101000, 4096, MADV_DONTNEED) <unfinished ...>
+read(3) = {REMOVE, start=0x100000, end=0x101000}
+ioctl(3, UFFDIO_ZEROPAGE, {start=0x102000, len=4096, mode=0})"#;
+    let done = "0 {zeropage=4096}";
+    let (again, told) = ("-1 EAGAIN", "-1 EAGAIN {zeropage=-EAGAIN}");
+    last_answers(lines, [done, again, again, told, told]);
 }
