@@ -363,7 +363,7 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
                 }
 
                 if k.has(Delta::UFFD_WP_RESET_ON_UNREGISTER) && userfaultfd_wp(k, vma) {
-                    uffd_wp_range(k, vma, start, vma_end - start, false).await;
+                    let _ = uffd_wp_range(k, vma, start, vma_end - start, false).await;
                 }
 
                 let new_flags = v.vm_flags - __VM_UFFD_FLAGS;
