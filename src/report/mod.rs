@@ -24,6 +24,7 @@ pub fn answer(op: &Op, answer: &Answer) -> String {
         Answer::Killed => "+++ killed +++".to_string(),
         Answer::NotStarted(why) => format!("? {why}"),
         Answer::NotInjected(sites) => format!("? not called: {sites}"),
+        Answer::Sees { text, .. } => text.clone(),
     }
 }
 
