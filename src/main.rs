@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use faultline::patch::Revision;
-use faultline::recorded::{Recording, Summary};
+use faultline::recorded::{Archive, Summary};
 use faultline::replay::Verdicts;
 use faultline::report::{findings, json, matrix::Review, reference, side, trace};
 use faultline::scenario::{Scenario, did_you_mean};
@@ -45,7 +45,7 @@ enum Command {
         #[arg(long, conflicts_with = "trace")]
         json: bool,
     },
-    /// Sequences recorded on real kernels (JSON lines), judged against the model of the same release
+    /// Sequences recorded on real kernels (JSON lines, or an archive made of them by --pack), judged against the model of the same release
     Recorded {
         /// Recordings
         #[arg(required = true)]
@@ -62,6 +62,9 @@ enum Command {
         /// The sequences as scenarios instead of judging them
         #[arg(long, conflicts_with_all = ["patch", "all"])]
         convert: bool,
+        /// The sequences as scenarios, compressed, into this file
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["patch", "all"])]
+        pack: Option<PathBuf>,
     },
     /// What there is: revisions, rules, operations, scenarios, remarks
     List {
@@ -108,7 +111,9 @@ fn run(command: Command) -> Answer {
     match command {
         Command::Review { paths, patch, json } => review(&paths, patch.as_deref(), json),
         Command::Replay { file, patch, trace, json } => replay(&file, patch.as_deref(), trace, json),
-        Command::Recorded { files, patch, only, all, convert } => recorded(&files, patch.as_deref(), &only, all, convert),
+        Command::Recorded { files, patch, only, all, convert, pack } => {
+            recorded(&files, patch.as_deref(), &only, all, convert, pack.as_deref())
+        }
         Command::List { what } => list(what.as_deref()),
         Command::Explain { name } => explain(&name),
     }
@@ -150,29 +155,31 @@ fn replay(file: &str, patch: Option<&str>, with_trace: bool, as_json: bool) -> A
     Ok((text, code))
 }
 
-fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, convert: bool) -> Answer {
+fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, convert: bool, pack: Option<&Path>) -> Answer {
+    if pack.is_some() && files.len() > 1 {
+        return Err("error: --pack takes one recording; each becomes a file of its own".to_owned());
+    }
     let mut text = String::new();
     let mut code = 0;
     for path in files {
         let at = |e: String| format!("error: {}: {e}", path.display());
-        let content = std::fs::read_to_string(path).map_err(|e| {
-            at(if e.kind() == std::io::ErrorKind::InvalidData { "not a text; unpack it first".to_owned() } else { e.to_string() })
-        })?;
-        let mut recording = Recording::parse(&content).map_err(at)?;
-        recording.cases.retain(|c| c.id.starts_with(only));
-        if recording.cases.is_empty() {
+        let content = std::fs::read(path).map_err(|e| at(e.to_string()))?;
+        let mut archive = Archive::read(&content).map_err(at)?;
+        archive.cases.retain(|c| c.id.starts_with(only));
+        if archive.cases.is_empty() {
             return Err(at(format!("no sequence whose name begins with `{only}`")));
         }
         if convert {
-            for case in &recording.cases {
-                match faultline::recorded::convert(case) {
-                    Ok(scenario) => text.push_str(&format!("{scenario}\n")),
-                    Err((what, why)) => text.push_str(&format!("# {}: {what}: {why}\n\n", case.id)),
-                }
-            }
+            text.push_str(&archive.print());
+        }
+        if let Some(to) = pack {
+            let packed = archive.pack().map_err(|e| at(e.to_string()))?;
+            std::fs::write(to, packed).map_err(|e| format!("error: {}: {e}", to.display()))?;
+        }
+        if convert || pack.is_some() {
             continue;
         }
-        let revision = match (patch, recording.revision()) {
+        let revision = match (patch, archive.revision()) {
             (Some(_), _) => match revisions(patch)?[..] {
                 [one] => one,
                 _ => return Err("error: a recording is judged against one revision".to_owned()),
@@ -182,9 +189,9 @@ fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, conve
                 return Err(at("its first line names no kernel that is modelled; choose one with --patch".to_owned()));
             }
         };
-        let summary = Summary::of(&recording, revision);
-        text.push_str(&format!("{}: Linux {}, {}", path.display(), recording.kernel, summary.print(revision, all)));
-        if !summary.differ.is_empty() {
+        let summary = Summary::of(&archive, revision);
+        text.push_str(&format!("{}: Linux {}, {}", path.display(), archive.kernel, summary.print(revision, all)));
+        if !summary.differ.is_empty() || !summary.see.is_empty() {
             code = DIFFERS;
         }
     }

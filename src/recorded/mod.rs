@@ -2,13 +2,15 @@
 //! Sequences that were recorded on real kernels, judged against the model of the same release.
 //!
 //! A recording is a text of JSON lines: the first line names the kernel, each other line is a case with its operations and
-//! what they answered. [`convert()`] makes a scenario of a case; [`judge`] replays it and compares every answer: return values,
+//! what they answered. [`convert()`] makes a scenario of a case, and an [`Archive`] keeps those; [`judge`] replays one and compares every answer: return values,
 //! errnos, out fields, messages, signals with their address, the bytes that loads got, who was blocked and when it went on.
 //! It compares what could be seen as well (`| ...` lines): files, mappings, page-table entries, page flags. A case whose answers
 //! are all alike may still differ in that.
 
+mod archive;
 mod convert;
 
+pub use archive::{Archive, Archived};
 pub use convert::{NotCovered, convert};
 
 use crate::observe::Difference;
@@ -58,17 +60,17 @@ impl Recording {
         }
         Ok(recording)
     }
+}
 
-    /// The revision that models this kernel: the newest release that is not newer.
-    pub fn revision(&self) -> Option<Revision> {
-        let number = |text: &str| {
-            let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>());
-            Some((parts.next()?.ok()?, parts.next()?.ok()?))
-        };
-        let mine = number(&self.kernel)?;
-        let mut releases = Revision::ALL.iter().copied().filter(|r| !Revision::series().contains(r));
-        releases.rfind(|r| number(r.kernel().name()).is_some_and(|theirs| theirs <= mine))
-    }
+/// The revision that models a kernel, by its release as uname(2) gives it: the newest release that is not newer.
+pub fn revision_of(release: &str) -> Option<Revision> {
+    let number = |text: &str| {
+        let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>());
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    let mine = number(release)?;
+    let mut releases = Revision::ALL.iter().copied().filter(|r| !Revision::series().contains(r));
+    releases.rfind(|r| number(r.kernel().name()).is_some_and(|theirs| theirs <= mine))
 }
 
 /// How a case compares.
@@ -109,12 +111,12 @@ pub const NAMED: &[(&str, &str)] = &[
 ];
 
 /// Run a case on a revision and compare.
-pub fn judge(case: &Case, revision: Revision) -> Finding {
-    let text = match convert(case) {
+pub fn judge(case: &Archived, revision: Revision) -> Finding {
+    let text = match &case.scenario {
         Ok(text) => text,
-        Err(why) => return Finding::NotCovered(why),
+        Err(why) => return Finding::NotCovered(why.clone()),
     };
-    let scenario = match scenario::parse::scenario(&case.id, &text) {
+    let scenario = match scenario::parse::scenario(&case.id, text) {
         Ok(scenario) => scenario,
         Err(errors) => return Finding::Differs { line: "(the converted text)".to_owned(), model: errors.to_string() },
     };
@@ -179,9 +181,9 @@ pub struct Summary {
 
 impl Summary {
     /// Judge every case.
-    pub fn of(recording: &Recording, revision: Revision) -> Summary {
+    pub fn of(archive: &Archive, revision: Revision) -> Summary {
         let mut summary = Summary::default();
-        for case in &recording.cases {
+        for case in &archive.cases {
             match judge(case, revision) {
                 Finding::Agrees => summary.agree += 1,
                 Finding::Named(name) => *summary.named.entry(name).or_default() += 1,
