@@ -66,6 +66,32 @@ enum Command {
         #[arg(long, value_name = "FILE", conflicts_with_all = ["patch", "all"])]
         pack: Option<PathBuf>,
     },
+    /// Scenarios on the kernel that is running here, and on the model of its release
+    Live {
+        /// Scenario files, or names of scenarios that come with faultline
+        files: Vec<String>,
+        /// All scenarios that come with faultline, a line each
+        #[arg(long, conflicts_with_all = ["files", "record"])]
+        matrix: bool,
+        /// So many random programs
+        #[arg(long, value_name = "N", conflicts_with_all = ["files", "record", "matrix"])]
+        random: Option<u64>,
+        /// Which random programs
+        #[arg(long, value_name = "S", default_value_t = 1, requires = "random")]
+        seed: u64,
+        /// Of random programs only the answers, not what can be seen in between
+        #[arg(long, requires = "random")]
+        no_observe: bool,
+        /// Where the smallest random programs that differ are written
+        #[arg(long, value_name = "DIR", default_value = "target/faultline", requires = "random")]
+        out: PathBuf,
+        /// A scenario with the results that the kernel gave, instead of the comparison
+        #[arg(long)]
+        record: bool,
+        /// A revision instead of the newest release that is not newer than the running kernel, for instance v6_12
+        #[arg(long, value_name = "REVISION")]
+        kernel: Option<String>,
+    },
     /// What there is: revisions, rules, operations, scenarios, remarks
     List {
         /// One of them; without it, all
@@ -82,6 +108,8 @@ enum Command {
 const DIFFERS: u8 = 1;
 /// The command could not be carried out as given.
 const USAGE: u8 = 2;
+/// This machine cannot be asked.
+const NOT_HERE: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -114,6 +142,11 @@ fn run(command: Command) -> Answer {
         Command::Recorded { files, patch, only, all, convert, pack } => {
             recorded(&files, patch.as_deref(), &only, all, convert, pack.as_deref())
         }
+        Command::Live { files, matrix, random: Some(programs), seed, no_observe, out, kernel, .. } => {
+            debug_assert!(files.is_empty() && !matrix);
+            live_random(programs, seed, !no_observe, &out, kernel.as_deref())
+        }
+        Command::Live { files, matrix, record, kernel, .. } => live(&files, matrix, record, kernel.as_deref()),
         Command::List { what } => list(what.as_deref()),
         Command::Explain { name } => explain(&name),
     }
@@ -193,6 +226,101 @@ fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, conve
         text.push_str(&format!("{}: Linux {}, {}", path.display(), archive.kernel, summary.print(revision, all)));
         if !summary.differ.is_empty() || !summary.see.is_empty() {
             code = DIFFERS;
+        }
+    }
+    Ok((text, code))
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn live(_: &[String], _: bool, _: bool, _: Option<&str>) -> Answer {
+    Ok(("the running kernel can be asked on x86-64 Linux only\n".to_owned(), NOT_HERE))
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn live_random(_: u64, _: u64, _: bool, _: &Path, _: Option<&str>) -> Answer {
+    live(&[], false, false, None)
+}
+
+/// This machine and the revision to compare it with; or what stands in the way.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn here(kernel: Option<&str>) -> Result<Result<(faultline::live::Host, Revision), String>, String> {
+    use faultline::{live::Host, report::live as show};
+    let host = match Host::look() {
+        Ok(host) => host,
+        Err(missing) => return Ok(Err(show::missing(&missing))),
+    };
+    let revision = match kernel {
+        Some(name) => match revisions(Some(name))?[..] {
+            [one] => one,
+            _ => return Err("error: the running kernel is compared with one revision".to_owned()),
+        },
+        None => match host.revision {
+            Some(revision) => revision,
+            None => return Ok(Err(show::too_old(&host))),
+        },
+    };
+    Ok(Ok((host, revision)))
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn live_random(programs: u64, seed: u64, look: bool, out: &Path, kernel: Option<&str>) -> Answer {
+    use faultline::live::random::{self, Plan};
+    use faultline::report::live as show;
+    use std::io::{IsTerminal, Write};
+    let (host, revision) = match here(kernel)? {
+        Ok(here) => here,
+        Err(why) => return Ok((why, NOT_HERE)),
+    };
+    let plan = Plan { programs, seed, revision, look };
+    let terminal = std::io::stderr().is_terminal();
+    let report = random::run(&host, &plan, |report| {
+        if terminal {
+            let _ = write!(std::io::stderr(), "\r{}\x1b[K", show::progress(report, programs));
+        }
+    });
+    if terminal {
+        eprint!("\r\x1b[K");
+    }
+    let report = match report {
+        Ok(report) => report,
+        Err(why) => return Ok((format!("{why}\n"), NOT_HERE)),
+    };
+    let saved = random::save(&host, &plan, &report, out).map_err(|e| format!("error: {}: {e}", out.display()))?;
+    let code = if report.agree == report.programs && report.deaths.is_empty() { 0 } else { DIFFERS };
+    Ok((show::random(&host, &plan, &report, &saved), code))
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> Answer {
+    use faultline::live::{Live, Sides, obstacle};
+    use faultline::report::live as show;
+    let scenarios: Vec<Scenario> = match (matrix, files) {
+        (true, _) => builtin()?,
+        (false, []) => return Err("error: name a scenario, or ask for --matrix".to_owned()),
+        (false, files) => files.iter().map(|f| one(f)).collect::<Result<_, _>>()?,
+    };
+    let (host, revision) = match here(kernel)? {
+        Ok(here) => here,
+        Err(why) => return Ok((why, NOT_HERE)),
+    };
+    let mut text = String::new();
+    let mut code = 0;
+    let mut live = Live::new(host.clone());
+    for scenario in &scenarios {
+        if let Some(obstacle) = obstacle(scenario) {
+            text.push_str(&format!("{}: not run: {}\n", scenario.path, obstacle.why()));
+            code = code.max(if matrix { 0 } else { NOT_HERE });
+            continue;
+        }
+        let sides = Sides::of(scenario, revision, live.run(scenario), 0);
+        if !sides.agree() {
+            code = DIFFERS;
+        }
+        if record {
+        } else if matrix {
+            text.push_str(&format!("{}: {}\n", scenario.name, show::verdict(scenario, &host, revision, &sides)));
+        } else {
+            text.push_str(&show::render(scenario, &host, revision, &sides));
         }
     }
     Ok((text, code))

@@ -2,7 +2,7 @@
 //! A scenario, run on a revision and watched by the rules.
 
 use crate::event::Record;
-use crate::kernel::{Injection, TaskId};
+use crate::kernel::{Injection, TaskId, TaskState};
 use crate::machine::{Completed, Machine};
 use crate::observe::{Difference, Moment, Observation, Observer, Subject, compare_one};
 use crate::patch::Revision;
@@ -217,18 +217,21 @@ fn successor(chosen: &[(u8, u8)]) -> Option<Vec<u8>> {
 
 /// What each step of a scenario leads to on a revision, observation included. `choices` as in [`replay`].
 pub fn moments(scenario: &Scenario, revision: Revision, choices: &[u8]) -> Vec<Moment> {
+    moments_and_rules(scenario, revision, choices, 0).0
+}
+
+/// The same, with the rules that were found broken. Before the step `from` nothing is looked at.
+pub fn moments_and_rules(scenario: &Scenario, revision: Revision, choices: &[u8], from: usize) -> (Vec<Moment>, Vec<BrokenAt>) {
     let machine = Machine::new(revision, scenario.machine.config());
     let mut player = player(scenario, machine, choices, false);
-    player.looking = true;
-    scenario
-        .steps
-        .iter()
-        .map(|step| {
-            let from = player.replay.rows.len();
-            player.step(step);
-            player.moment(step, from)
-        })
-        .collect()
+    let mut moments = Vec::with_capacity(scenario.steps.len());
+    for (n, step) in scenario.steps.iter().enumerate() {
+        player.looking = n >= from;
+        let rows = player.replay.rows.len();
+        player.step(step);
+        moments.push(player.moment(step, rows));
+    }
+    (moments, player.replay.details)
 }
 
 struct Player {
@@ -348,9 +351,15 @@ impl Player {
         Moment {
             outcome: rows.iter().find(own).and_then(ended).map(|(_, outcome)| outcome),
             resumed: rows.iter().filter(|row| !own(row)).filter_map(ended).collect(),
-            blocked: (0..self.open.len()).filter(|&thread| self.open[thread].is_some()).collect(),
+            blocked: (0..self.open.len()).filter(|&thread| self.open[thread].is_some() && self.is_alive(thread)).collect(),
             seen: self.seen.clone(),
         }
+    }
+
+    /// Is the thread there, and not dead?
+    fn is_alive(&self, thread: usize) -> bool {
+        let s = self.machine.k.s();
+        self.threads[thread].and_then(|task| s.tasks.get(task)).is_some_and(|t| t.state != TaskState::Dead)
     }
 
     fn quietly(&mut self, task: TaskId, op: &Op) {

@@ -172,7 +172,7 @@ pub fn compare_one(key: Key, model: Option<&Seen>, kernel: Option<&Seen>, found:
 
 fn file(facts: &mut Facts<'_>, m: &FileSeen, k: &FileSeen) {
     facts.exact("st_size", &m.size, &k.size);
-    facts.exact("st_blocks", &m.blocks, &k.blocks);
+    facts.envelope("st_blocks", &m.blocks, &k.blocks);
     facts.envelope("Swap", &m.swapped, &k.swapped);
 }
 

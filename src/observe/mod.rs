@@ -90,8 +90,8 @@ impl<T: PartialEq> Envelope<T> {
 pub struct FileSeen {
     /// st_size in bytes.
     pub size: u64,
-    /// st_blocks, in units of 512 bytes.
-    pub blocks: i64,
+    /// st_blocks, in units of 512 bytes. fstat(2) recounts them, which disturbs a mount that has a limit.
+    pub blocks: Envelope<i64>,
     /// Pages in swap (`Swap:` of an untouched mapping of the whole file, in pages).
     pub swapped: Envelope<u64>,
 }

@@ -3,6 +3,8 @@
 
 pub mod findings;
 pub mod json;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod live;
 pub mod matrix;
 pub mod reference;
 pub mod side;

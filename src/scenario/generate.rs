@@ -807,7 +807,7 @@ fn any_look(u: &mut Unstructured<'_>, threads: usize) -> Result<Look> {
     let (place, seen) = match byte(u)? % 5 {
         0 => {
             let swapped = any_envelope(u, |u| Ok(byte(u)?.into()))?;
-            let file = FileSeen { size: any_amount(u)?, blocks: small(u)?, swapped };
+            let file = FileSeen { size: any_amount(u)?, blocks: any_envelope(u, small)?, swapped };
             (Place::File(byte(u)?), Seen::File(file))
         }
         1 => {

@@ -69,7 +69,7 @@ pub fn seen(seen: &Seen) -> String {
     match seen {
         Seen::File(f) => {
             out.value("size", f.size);
-            out.value("blocks", f.blocks);
+            out.envelope("blocks", f.blocks);
             out.envelope("swapped", f.swapped);
         }
         Seen::FilePage(p) => {
@@ -320,16 +320,16 @@ fn contents(line: &mut Line<'_>) -> Result<Envelope<Bytes>, Bad> {
 }
 
 fn file(line: &mut Line<'_>) -> Result<FileSeen, Bad> {
-    let (mut size, mut blocks, mut swapped) = (None, None, Envelope::Unseen);
+    let (mut size, mut blocks, mut swapped) = (None, Envelope::Unseen, Envelope::Unseen);
     let mut had = Vec::new();
     while let Some(word) = fact(line, FILE, &mut had)? {
         match word {
             "size" => size = Some(exact(line, count)?),
-            "blocks" => blocks = Some(exact(line, signed)?),
+            "blocks" => blocks = value(line, signed)?,
             _ => swapped = value(line, count)?,
         }
     }
-    let (Some(size), Some(blocks)) = (size, blocks) else { return Err(line.expected("`size=` and `blocks=`")) };
+    let Some(size) = size else { return Err(line.expected("`size=`")) };
     Ok(FileSeen { size, blocks, swapped })
 }
 
