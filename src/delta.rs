@@ -85,6 +85,10 @@ deltas! {
         since: V5_19, merged: "v5.15", commit: "22e5fe2a2a27",
         notice: "a second UFFDIO_API zeroes the structure",
     }
+    FAULT_IN_PARTIAL {
+        since: V5_19, merged: "v5.16", commit: "a6294593e8a1",
+        notice: "write(2) from memory that ends inside the page to be written writes what there is, and does not answer EFAULT",
+    }
     UFFD_FEATURE_EXACT_ADDRESS {
         since: V5_19, merged: "v5.18", commit: "824ddc601adc",
         notice: "messages can give the address to the byte",
@@ -172,6 +176,14 @@ deltas! {
     CACHESTAT {
         since: V6_12, merged: "v6.5", commit: "cf264e1329fb",
         notice: "cachestat(2) tells whether a page of a file is in memory or in swap",
+    }
+    MADV_REMOVE_MAYWRITE {
+        since: V6_12, merged: "v6.7", commit: "e8e17ee90eaf",
+        notice: "MADV_REMOVE works on a shared mapping that is read-only for the moment",
+    }
+    MADV_POPULATE_WHOLE {
+        since: V6_12, merged: "v6.9", commit: "631426ba1d45",
+        notice: "MADV_POPULATE stops at the first hole of the range and answers ENOMEM",
     }
     UFFDIO_POISON {
         since: V6_12, merged: "v6.6", commit: "fc71884a5f59",
