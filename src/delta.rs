@@ -133,6 +133,10 @@ deltas! {
         since: V6_1, merged: "v6.4, and v6.1 stable", commit: "5543d3c43cdc",
         notice: "UFFDIO_REGISTER and UFFDIO_UNREGISTER of the tail of a mapping leave it where it is in its file",
     }
+    MREMAP_EXTEND_MERGES {
+        since: V6_1, merged: "v6.0", commit: "ca3d76b0aa80",
+        notice: "a mapping that mremap lets grow up to the next one becomes one with it",
+    }
     UFFD_WP_RESET_ON_CLOSE {
         since: V6_1, merged: "v6.9, and v6.1 stable", commit: "c88033efe9a3",
         notice: "closing a userfaultfd takes the write protection off the pages",
@@ -216,6 +220,10 @@ deltas! {
     WRITE_FAULTS_IN_AFTER {
         since: V6_18, merged: "v6.15", commit: "665575cff098",
         notice: "write(2) takes its page before it looks at the source: written from a hole of that same page it raises no event",
+    }
+    MREMAP_SEVERAL {
+        since: V6_18, merged: "v6.17", commit: "d23cb648e365",
+        notice: "mremap moves several VMAs at once, unless they are registered, and unmaps nothing before it has checked the rest",
     }
     UFFDIO_UNREGISTER_OWN {
         since: V6_18, merged: "v6.17", commit: "",

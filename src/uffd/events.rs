@@ -229,6 +229,18 @@ pub async fn mremap_userfaultfd_complete(k: &Kernel, vm_ctx: VmUserfaultfdCtx, f
     userfaultfd_event_wait_completion(k, ctx, UffdMsg::Remap { from, to, len }).await;
 }
 
+/// mremap has failed after the monitor was to be told: it will not be.
+///
+/// Kernel:   fs/userfaultfd.c:mremap_userfaultfd_fail @ v6.17
+/// Fidelity: MIRROR
+/// Locks:    none
+/// Errors:   none
+pub fn mremap_userfaultfd_fail(k: &Kernel, vm_ctx: VmUserfaultfdCtx) {
+    let Some(ctx) = vm_ctx else { return };
+    mmap_changing_dec(k, ctx);
+    userfaultfd_ctx_put(k, ctx);
+}
+
 /// madvise is about to drop a range. True: nobody wants to know, mmap_lock is still held. False: the monitor was told, and
 /// mmap_lock was dropped for that.
 ///
