@@ -85,6 +85,14 @@ deltas! {
         since: V5_19, merged: "v5.18", commit: "824ddc601adc",
         notice: "messages can give the address to the byte",
     }
+    MREMAP_LOOKS_FIRST {
+        since: V5_19, merged: "v5.16", commit: "550a7d60bd5e",
+        notice: "mremap of an address where nothing is mapped answers EFAULT, whatever else it is given, and unmaps nothing",
+    }
+    MMAP_CHANGING_COUNT {
+        since: V5_19, merged: "v5.18", commit: "a759a909d42d",
+        notice: "the ioctls answer EAGAIN until the last of several unread events was read, not the first",
+    }
     MADV_DONTNEED_LOCKED {
         since: V5_19, merged: "v5.18", commit: "9457056ac426",
         notice: "MADV_DONTNEED_LOCKED drops the entries of a locked mapping too",
@@ -165,6 +173,10 @@ deltas! {
         since: V6_12, merged: "v6.4", commit: "",
         notice: "UFFDIO_CONTINUE can map write-protected",
     }
+    MPROTECT_UNACCOUNTS {
+        since: V6_12, merged: "v6.5", commit: "e8e17ee90eaf",
+        notice: "anonymous memory that was never touched and becomes read-only is not charged any more",
+    }
     UFFDIO_POISON {
         since: V6_12, merged: "v6.6", commit: "fc71884a5f59",
         notice: "UFFDIO_POISON makes accesses to a page raise SIGBUS",
@@ -196,6 +208,14 @@ deltas! {
     WRITE_FAULTS_IN_AFTER {
         since: V6_18, merged: "v6.15", commit: "665575cff098",
         notice: "write(2) takes its page before it looks at the source: written from a hole of that same page it raises no event",
+    }
+    MERGE_UNFAULTED {
+        since: V6_18, merged: "v6.16", commit: "879bca0a2c4f",
+        notice: "a mapping with private pages merges with a neighbour that has none",
+    }
+    MREMAP_MOVE_VMAS {
+        since: V6_18, merged: "v6.17", commit: "d23cb648e365",
+        notice: "mremap moves several mappings at once; one that fails for what it is given leaves what was at the new address",
     }
     UFFDIO_UNREGISTER_OWN {
         since: V6_18, merged: "v6.17", commit: "",

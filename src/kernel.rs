@@ -531,8 +531,8 @@ pub struct UserfaultfdCtx {
     pub nonblock: bool,
     /// The file is closed.
     pub released: bool,
-    /// A non-cooperative event waits to be read.
-    pub mmap_changing: bool,
+    /// Non-cooperative events that wait to be read; before v5.18 whether there is one.
+    pub mmap_changing: u32,
     /// Holds one mm_count of it.
     pub mm: Option<MmId>,
     /// References: the file, each registered VMA's chain is *not* counted, each waiter and event is.

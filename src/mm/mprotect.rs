@@ -8,7 +8,7 @@ use crate::flags::*;
 use crate::kernel::{Kernel, PAGE_SHIFT, PAGE_SIZE, PageProt, PteVal, VmaId, page_align};
 use crate::mm::gup::populate_vma_page_range;
 use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
-use crate::mm::memory::pte_needs_soft_dirty_wp;
+use crate::mm::memory::{pte_needs_soft_dirty_wp, vma_is_anonymous};
 use crate::mm::mmap::{find_vma, split_vma, vm_enough_memory, vm_unacct_memory, vma_merge, vma_next, vma_prev};
 use crate::mm::mmap::{vma_set_page_prot, vma_wants_writenotify};
 use crate::mm::page::{PageAnon, PageAnonExclusive};
@@ -212,7 +212,7 @@ pub async fn change_protection(
     change_protection_range(k, vma, start, end, newprot, cp_flags).await
 }
 
-/// Give `[start, end)` of one VMA other flags: charge, merge or split, change the entries.
+/// Give `[start, end)` of one VMA other flags: charge, merge or split, change the entries. MPROTECT_UNACCOUNTS: or give the charge back.
 ///
 /// Kernel:   mm/mprotect.c:mprotect_fixup @ v5.14
 /// Fidelity: TRIMMED(PFN maps, address-space limits)
@@ -246,6 +246,11 @@ pub async fn mprotect_fixup(
         }
         k.mm_mut(mm).total_charged += charged;
         newflags |= VM_ACCOUNT;
+    }
+    // What was charged, was never stored to and cannot be any more, is not needed.
+    let unaccounts = k.has(Delta::MPROTECT_UNACCOUNTS) && !newflags.contains(VM_WRITE) && oldflags.contains(VM_ACCOUNT);
+    if unaccounts && vma_is_anonymous(k, vma) && v.anon_vma.is_none() {
+        newflags -= VM_ACCOUNT;
     }
 
     'success: {
@@ -296,6 +301,12 @@ pub async fn mprotect_fixup(
 
     let newprot = k.vma(vma).vm_page_prot;
     let _ = change_protection(k, vma, start, end, newprot, cp_flags).await;
+
+    if oldflags.contains(VM_ACCOUNT) && !newflags.contains(VM_ACCOUNT) {
+        k.branch("never touched and read-only now: not charged any more");
+        vm_unacct_memory(k, nrpages);
+        k.mm_mut(mm).total_charged -= nrpages;
+    }
 
     // A locked private mapping that becomes writable gets its own copies now, so that no later store has to wait.
     if oldflags & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED && newflags.contains(VM_WRITE) {

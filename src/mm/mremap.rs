@@ -20,6 +20,7 @@ use crate::mm::pgtable::{
 use crate::mm::rmap::unlink_anon_vmas;
 use crate::mm::vma_merge::{anon_vma_lock, vma_adjust, vma_pages};
 use crate::uffd::events::{VmUserfaultfdCtx, mremap_userfaultfd_complete, mremap_userfaultfd_prep, userfaultfd_unmap_complete};
+use crate::uffd::vma::userfaultfd_armed;
 use crate::vfs::f_mapping;
 
 /// Bytes that one level-2 table maps.
@@ -421,6 +422,96 @@ async fn mremap_to(
     ret
 }
 
+/// Look at the VMA that is to be resized or moved, before anything is changed.
+///
+/// Kernel:   mm/mremap.c:check_prep_vma @ v6.17 (vma_to_resize before, after the new place was unmapped)
+/// Fidelity: TRIMMED(seals, hugetlb, VM_DONTEXPAND, mlock and address-space limits)
+/// Locks:    mmap_lock held for writing
+/// Errors:   EFAULT nothing is mapped at addr, or the range leaves the VMA; EINVAL old_len 0 of a private mapping, or the
+///           offset wraps
+fn check_prep_vma(k: &Kernel, vma: Option<VmaId>, addr: u64, old_len: u64, new_len: u64, will_map_new: bool) -> KResult {
+    let Some(vma) = vma else { return Err(EFAULT) };
+    if !will_map_new {
+        return Ok(());
+    }
+    let v = k.vma(vma);
+    if old_len == 0 && !v.vm_flags.intersects(VM_SHARED | VM_MAYSHARE) {
+        return Err(EINVAL);
+    }
+    if old_len > v.vm_end - addr {
+        return Err(EFAULT);
+    }
+    if new_len == old_len {
+        return Ok(());
+    }
+    let pgoff = ((addr - v.vm_start) >> PAGE_SHIFT) + v.vm_pgoff;
+    if pgoff.checked_add(new_len >> PAGE_SHIFT).is_none() {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+/// `vma_lookup`: the VMA that covers the address.
+fn vma_lookup(k: &Kernel, mm: MmId, addr: u64) -> Option<VmaId> {
+    find_vma(k, mm, addr).filter(|&vma| k.vma(vma).vm_start <= addr)
+}
+
+/// Move everything in a range, which may be several VMAs with gaps between them. One that userfaultfd watches must be alone: the
+/// monitor is told of one move.
+///
+/// Kernel:   mm/mremap.c:remap_move, vma_multi_allowed @ v6.17
+/// Fidelity: TRIMMED(files that choose their own addresses)
+/// Locks:    mmap_lock held for writing
+/// Errors:   EFAULT nothing at the start, or a watched VMA among others; those of mremap_to; what was moved before stays moved
+async fn remap_move(
+    k: &Kernel,
+    mm: MmId,
+    start: u64,
+    len: u64,
+    new_addr: u64,
+    locked: &mut bool,
+    flags: MremapFlags,
+    uf: &mut VmUserfaultfdCtx,
+    uf_unmap_early: &mut UfList,
+    uf_unmap: &mut UfList,
+) -> KResult<u64> {
+    let end = start + len;
+    let mut target_addr = new_addr;
+    let mut res = Err(EFAULT);
+    let mut last_end: Option<u64> = None;
+    let mut next = find_vma(k, mm, start);
+    while let Some(vma) = next {
+        let v = k.vma(vma);
+        if v.vm_start >= end {
+            break;
+        }
+        let addr = v.vm_start.max(start);
+        let len = v.vm_end.min(end) - addr;
+        // No gap at the start; those between stay.
+        if last_end.is_none() && start < v.vm_start {
+            return Err(EFAULT);
+        }
+        let offset = last_end.map_or(0, |last_end| v.vm_start - last_end);
+        let new_addr = target_addr + offset;
+        if userfaultfd_armed(k, vma) && (last_end.is_some() || v.vm_end < end) {
+            k.branch("watched, and not alone: -EFAULT");
+            return Err(EFAULT);
+        }
+        if let Err(error) = check_prep_vma(k, Some(vma), addr, len, len, true) {
+            return Err(error);
+        }
+        let moved = mremap_to(k, mm, addr, len, new_addr, len, locked, flags, uf, uf_unmap_early, uf_unmap).await;
+        let Ok(to) = moved else { return moved };
+        if last_end.is_none() {
+            res = Ok(to);
+        }
+        last_end = Some(v.vm_end);
+        target_addr = to + len;
+        next = find_vma(k, mm, v.vm_end);
+    }
+    res
+}
+
 /// Is there room behind a VMA?
 ///
 /// Kernel:   mm/mremap.c:vma_expandable @ v5.14
@@ -443,6 +534,7 @@ fn vma_expandable(k: &Kernel, vma: VmaId, delta: u64) -> bool {
 }
 
 /// mremap(2). With `new`: MREMAP_MAYMOVE|MREMAP_FIXED, perhaps with MREMAP_DONTUNMAP; without: no flags, in place or not at all.
+/// MREMAP_LOOKS_FIRST: something must be mapped there. MREMAP_MOVE_VMAS: everything is looked at before anything is done, and a move without a change of length may be of several VMAs.
 ///
 /// Kernel:   mm/mremap.c:mremap @ v5.14
 /// Fidelity: TRIMMED(MREMAP_MAYMOVE without MREMAP_FIXED; the lock is not killable)
@@ -475,9 +567,50 @@ pub async fn sys_mremap(k: &Kernel, old: u64, old_len: u64, new_len: u64, new: O
         return Err(EINVAL);
     }
 
-    mmap_write_lock(k, mm).await;
+    let move_vmas = k.has(Delta::MREMAP_MOVE_VMAS);
     let mut new_addr = new.unwrap_or(0);
+    if move_vmas {
+        // check_mremap_params
+        if new_len > TASK_SIZE {
+            return Err(EINVAL);
+        }
+        if flags.fixed {
+            if new_addr > TASK_SIZE - new_len || new_addr & (PAGE_SIZE - 1) != 0 {
+                return Err(EINVAL);
+            }
+            if addr.wrapping_add(old_len) > new_addr && new_addr + new_len > addr {
+                return Err(EINVAL);
+            }
+        }
+    }
+
+    mmap_write_lock(k, mm).await;
     let ret: KResult<u64> = 'out: {
+        if move_vmas {
+            // vrm_move_only
+            if flags.fixed && old_len == new_len {
+                break 'out remap_move(
+                    k,
+                    mm,
+                    addr,
+                    old_len,
+                    new_addr,
+                    &mut locked,
+                    flags,
+                    &mut uf,
+                    &mut uf_unmap_early,
+                    &mut uf_unmap,
+                )
+                .await;
+            }
+            let vma = vma_lookup(k, mm, addr);
+            if let Err(error) = check_prep_vma(k, vma, addr, old_len, new_len, flags.fixed || new_len > old_len) {
+                break 'out Err(error);
+            }
+        } else if k.has(Delta::MREMAP_LOOKS_FIRST) && vma_lookup(k, mm, addr).is_none() {
+            break 'out Err(EFAULT);
+        }
+
         if flags.fixed || flags.dontunmap {
             break 'out mremap_to(
                 k,

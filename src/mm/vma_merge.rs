@@ -420,13 +420,21 @@ fn chain_is_singular(k: &Kernel, vma: VmaId) -> bool {
     k.s().anon_vmas.iter().filter(|(_, anon_vma)| anon_vma.vmas.contains(&vma)).count() == 1
 }
 
-/// Can the anonymous pages of both be found through one VMA?
+/// Can the anonymous pages of both be found through one VMA? MERGE_UNFAULTED: also where only the range has an anon_vma, which the
+/// VMA then takes over.
 ///
 /// Kernel:   mm/mmap.c:is_mergeable_anon_vma @ v5.14
 /// Fidelity: MIRROR
 /// Locks:    mmap_lock held
 /// Errors:   none
 fn is_mergeable_anon_vma(k: &Kernel, anon_vma1: Option<AnonVmaId>, anon_vma2: Option<AnonVmaId>, vma: Option<VmaId>) -> bool {
+    if let (Some(src), None, Some(_)) = (anon_vma1, anon_vma2, vma)
+        && k.has(Delta::MERGE_UNFAULTED)
+    {
+        // All VMAs with this anon_vma have the same chain.
+        let of_range = k.s().vmas.iter().find(|(_, v)| v.anon_vma == Some(src)).map(|(id, _)| id);
+        return of_range.is_none_or(|range| chain_is_singular(k, range));
+    }
     if (anon_vma1.is_none() || anon_vma2.is_none()) && vma.is_none_or(|vma| chain_is_singular(k, vma)) {
         return true;
     }

@@ -2,7 +2,7 @@
 //! `fs/userfaultfd.c`: non-cooperative events. Whoever changes the address space tells the monitor and waits until it has read
 //! that; until then `mmap_changing` keeps the monitor from filling pages at addresses that mean something else by now.
 
-use crate::WARN_ON_ONCE;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::Event;
 use crate::flags::*;
@@ -13,6 +13,7 @@ use crate::mm::mmap::{UfList, vma_next};
 use crate::point::{Touch, point, schedule};
 use crate::uffd::ctx::{disarm, userfaultfd_ctx_get, userfaultfd_ctx_put};
 use crate::uffd::handle::wake_up_poll;
+use crate::{VM_BUG_ON, WARN_ON_ONCE};
 
 /// `struct userfaultfd_unmap_ctx`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,23 @@ pub struct UserfaultfdUnmapCtx {
 
 /// `struct vm_userfaultfd_ctx` of the mapping that mremap moved.
 pub type VmUserfaultfdCtx = Option<CtxId>;
+
+/// The address space is changing, and the monitor does not know it yet. MMAP_CHANGING_COUNT: one more who changes it.
+fn mmap_changing_inc(k: &Kernel, ctx: CtxId) {
+    let now = k.ctx(ctx).mmap_changing;
+    k.ctx_mut(ctx).mmap_changing = if k.has(Delta::MMAP_CHANGING_COUNT) { now + 1 } else { 1 };
+}
+
+/// The monitor knows. A plain store, whoever else still waits with an event of his own; MMAP_CHANGING_COUNT: one less.
+fn mmap_changing_dec(k: &Kernel, ctx: CtxId) {
+    if !k.has(Delta::MMAP_CHANGING_COUNT) {
+        k.ctx_mut(ctx).mmap_changing = 0;
+        return;
+    }
+    let now = k.ctx(ctx).mmap_changing;
+    VM_BUG_ON!(k, now == 0);
+    k.ctx_mut(ctx).mmap_changing = now.saturating_sub(1);
+}
 
 /// Queue an event and sleep until the monitor has read it. Takes over the caller's reference on the context.
 ///
@@ -88,9 +106,8 @@ async fn userfaultfd_event_wait_completion(k: &Kernel, ctx: CtxId, msg: UffdMsg)
             userfaultfd_ctx_put(k, release_new_ctx);
         }
     }
-    // A plain store, whoever else still waits with an event of his own.
     point(k, Touch::WriteCtx(ctx)).await;
-    k.ctx_mut(ctx).mmap_changing = false;
+    mmap_changing_dec(k, ctx);
     userfaultfd_ctx_put(k, ctx);
 }
 
@@ -132,7 +149,7 @@ pub fn dup_userfaultfd(k: &Kernel, vma: VmaId, fcs: &mut Vec<(CtxId, CtxId)>) ->
                 user_mode_only: parent.user_mode_only,
                 nonblock: parent.nonblock,
                 released: false,
-                mmap_changing: false,
+                mmap_changing: 0,
                 mm: Some(v.vm_mm),
                 refcount: 1,
                 ..UserfaultfdCtx::default()
@@ -140,7 +157,7 @@ pub fn dup_userfaultfd(k: &Kernel, vma: VmaId, fcs: &mut Vec<(CtxId, CtxId)>) ->
             mmgrab(k, v.vm_mm);
 
             userfaultfd_ctx_get(k, octx);
-            k.ctx_mut(octx).mmap_changing = true;
+            mmap_changing_inc(k, octx);
             fcs.push((octx, ctx));
             ctx
         }
@@ -184,7 +201,7 @@ pub fn mremap_userfaultfd_prep(k: &Kernel, vma: VmaId, vm_ctx: &mut VmUserfaultf
     if k.ctx(ctx).features.contains(UFFD_FEATURE_EVENT_REMAP) {
         *vm_ctx = Some(ctx);
         userfaultfd_ctx_get(k, ctx);
-        k.ctx_mut(ctx).mmap_changing = true;
+        mmap_changing_inc(k, ctx);
     } else {
         k.branch("no EVENT_REMAP: the moved mapping is not watched");
         disarm(k, vma, v.vm_flags - __VM_UFFD_FLAGS);
@@ -228,7 +245,7 @@ pub async fn userfaultfd_remove(k: &Kernel, vma: VmaId, start: u64, end: u64) ->
 
     userfaultfd_ctx_get(k, ctx);
     point(k, Touch::WriteCtx(ctx)).await;
-    k.ctx_mut(ctx).mmap_changing = true;
+    mmap_changing_inc(k, ctx);
     mmap_read_unlock(k, v.vm_mm);
 
     userfaultfd_event_wait_completion(k, ctx, UffdMsg::Remove { start, end }).await;
@@ -272,7 +289,7 @@ pub fn userfaultfd_unmap_prep(k: &Kernel, vma: VmaId, start: u64, end: u64, unma
         }
 
         userfaultfd_ctx_get(k, ctx);
-        k.ctx_mut(ctx).mmap_changing = true;
+        mmap_changing_inc(k, ctx);
         unmaps.push(UserfaultfdUnmapCtx { ctx, start, end });
     }
     Ok(())
