@@ -93,6 +93,10 @@ deltas! {
         since: V5_19, merged: "v5.18", commit: "824ddc601adc",
         notice: "messages can give the address to the byte",
     }
+    MREMAP_LOOKS_FIRST {
+        since: V5_19, merged: "v5.16", commit: "550a7d60bd5e",
+        notice: "mremap of an address where nothing is mapped answers EFAULT, whatever else it is given, and unmaps nothing",
+    }
     MADV_DONTNEED_LOCKED {
         since: V5_19, merged: "v5.18", commit: "9457056ac426",
         notice: "MADV_DONTNEED_LOCKED drops the entries of a locked mapping too",

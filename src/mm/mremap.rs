@@ -445,6 +445,11 @@ pub(super) fn vma_expandable(k: &Kernel, vma: VmaId, delta: u64) -> bool {
     true
 }
 
+/// `vma_lookup`: the VMA that covers the address.
+pub(super) fn vma_lookup(k: &Kernel, mm: MmId, addr: u64) -> Option<VmaId> {
+    find_vma(k, mm, addr).filter(|&vma| k.vma(vma).vm_start <= addr)
+}
+
 /// Let a VMA grow in place. MREMAP_EXTEND_MERGES: if it reaches the next one, and fits, they become one.
 ///
 /// Kernel:   mm/mremap.c:mremap (the part in place) @ v5.14, vma_merge_extend @ v6.6
@@ -467,7 +472,7 @@ pub(super) async fn extend_vma(k: &Kernel, mm: MmId, vma: VmaId, addr: u64, old_
 }
 
 /// mremap(2). With `new`: MREMAP_MAYMOVE|MREMAP_FIXED, perhaps with MREMAP_DONTUNMAP; without: no flags, in place or not at all.
-/// MREMAP_SEVERAL: as `mremap_vrm` has it.
+/// MREMAP_LOOKS_FIRST: something must be mapped there. MREMAP_SEVERAL: as `mremap_vrm` has it.
 ///
 /// Kernel:   mm/mremap.c:mremap @ v5.14
 /// Fidelity: TRIMMED(MREMAP_MAYMOVE without MREMAP_FIXED; the lock is not killable)
@@ -507,6 +512,9 @@ pub async fn sys_mremap(k: &Kernel, old: u64, old_len: u64, new_len: u64, new: O
     mmap_write_lock(k, mm).await;
     let mut new_addr = new.unwrap_or(0);
     let ret: KResult<u64> = 'out: {
+        if k.has(Delta::MREMAP_LOOKS_FIRST) && vma_lookup(k, mm, addr).is_none() {
+            break 'out Err(EFAULT);
+        }
         if flags.fixed || flags.dontunmap {
             break 'out mremap_to(
                 k,

@@ -14,7 +14,7 @@ use crate::mm::mlock::mm_populate;
 use crate::mm::mmap::{
     __do_munmap, UfList, do_munmap, find_vma, get_unmapped_area, mm_unacct_memory, security_vm_enough_memory_mm,
 };
-use crate::mm::mremap::{MremapFlags, extend_vma, move_vma, vma_expandable};
+use crate::mm::mremap::{MremapFlags, extend_vma, move_vma, vma_expandable, vma_lookup};
 use crate::uffd::events::{VmUserfaultfdCtx, mremap_userfaultfd_complete, mremap_userfaultfd_fail, userfaultfd_unmap_complete};
 
 /// What a call does to the length (`enum mremap_type`).
@@ -41,11 +41,6 @@ struct VmaRemapStruct {
     remap_type: MremapType,
     mmap_locked: bool,
     populate_expand: bool,
-}
-
-/// `vma_lookup`.
-fn vma_lookup(k: &Kernel, mm: MmId, addr: u64) -> Option<VmaId> {
-    find_vma(k, mm, addr).filter(|&vma| k.vma(vma).vm_start <= addr)
 }
 
 impl VmaRemapStruct {
