@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 static BUILTIN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/tests/scenarios");
 
 /// The order of the folders in reports.
-const AREAS: [&str; 6] = ["review", "missed", "races", "faults", "mm", "basics"];
+const AREAS: [&str; 7] = ["review", "missed", "races", "faults", "mm", "basics", "releases"];
 
 /// The scenarios that come with faultline.
 pub fn builtin() -> Result<Vec<Scenario>, String> {

@@ -69,6 +69,8 @@ errnos! {
     EOVERFLOW = 75,
     /// Operation not supported.
     EOPNOTSUPP = 95,
+    /// Memory page has a hardware error.
+    EHWPOISON = 133,
     /// Restart the system call after the signal (kernel internal; user space sees EINTR).
     ERESTARTSYS = 200,
     /// Restart the system call at once (kernel internal; user space does not see it).

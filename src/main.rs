@@ -116,7 +116,13 @@ fn run(command: Command) -> Answer {
 
 fn review(paths: &[PathBuf], patch: Option<&str>, as_json: bool) -> Answer {
     let revisions = revisions(patch)?;
-    let scenarios = if paths.is_empty() { builtin()? } else { read_all(paths)? };
+    let scenarios = if paths.is_empty() {
+        let mut builtin = builtin()?;
+        builtin.retain(|s| s.concerns(&revisions));
+        builtin
+    } else {
+        read_all(paths)?
+    };
     if scenarios.is_empty() {
         return Err("error: no scenario found: name a .scn file or a folder that holds some".to_string());
     }

@@ -35,6 +35,8 @@ bitflags::bitflags! {
         const FOLL_FORCE = 0x10;
         /// Do not wait.
         const FOLL_NOWAIT = 0x20;
+        /// Tell a poisoned page from other reasons.
+        const FOLL_HWPOISON = 0x100;
         /// Fault pages in.
         const FOLL_POPULATE = 0x40;
         /// Retried at least once.
@@ -140,14 +142,17 @@ async fn follow_page_mask(k: &Kernel, vma: VmaId, address: u64, flags: FollFlags
 /// What a failed fault means to a caller of get_user_pages.
 ///
 /// Kernel:   include/linux/mm.h:vm_fault_to_errno @ v5.14
-/// Fidelity: TRIMMED(FOLL_HWPOISON)
+/// Fidelity: MIRROR
 /// Locks:    none
-/// Errors:   ENOMEM, EFAULT
-fn vm_fault_to_errno(vm_fault: VmFault) -> Option<Errno> {
+/// Errors:   ENOMEM, EHWPOISON, EFAULT
+fn vm_fault_to_errno(vm_fault: VmFault, foll_flags: FollFlags) -> Option<Errno> {
     if vm_fault.contains(VM_FAULT_OOM) {
         return Some(ENOMEM);
     }
-    if vm_fault.intersects(VM_FAULT_HWPOISON | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV) {
+    if vm_fault.contains(VM_FAULT_HWPOISON) {
+        return Some(if foll_flags.contains(FollFlags::FOLL_HWPOISON) { EHWPOISON } else { EFAULT });
+    }
+    if vm_fault.intersects(VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV) {
         return Some(EFAULT);
     }
     None
@@ -180,7 +185,7 @@ async fn faultin_page(k: &Kernel, vma: VmaId, address: u64, flags: &mut FollFlag
 
     let ret = Box::pin(handle_mm_fault(k, vma, address, fault_flags)).await;
     if ret.intersects(VM_FAULT_ERROR) {
-        if let Some(err) = vm_fault_to_errno(ret) {
+        if let Some(err) = vm_fault_to_errno(ret, *flags) {
             return Err(err);
         }
         BUG_ON!(k, true);
@@ -440,9 +445,9 @@ pub async fn populate_vma_page_range(k: &Kernel, vma: VmaId, start: u64, end: u6
 /// Fault in the pages of a range within one VMA for MADV_POPULATE_READ and MADV_POPULATE_WRITE. Returns pages done.
 ///
 /// Kernel:   mm/gup.c:faultin_vma_page_range @ v5.14
-/// Fidelity: TRIMMED(FOLL_HWPOISON)
+/// Fidelity: MIRROR
 /// Locks:    mmap_lock read held; dropped when `*locked` comes back false
-/// Errors:   EINVAL the VMA does not permit it; EFAULT, ENOMEM, EINTR
+/// Errors:   EINVAL the VMA does not permit it; EFAULT, EHWPOISON, ENOMEM, EINTR
 pub async fn faultin_vma_page_range(
     k: &Kernel,
     vma: VmaId,
@@ -457,7 +462,7 @@ pub async fn faultin_vma_page_range(
     VM_BUG_ON!(k, start & (PAGE_SIZE - 1) != 0 || end & (PAGE_SIZE - 1) != 0);
     VM_BUG_ON!(k, start < v.vm_start || end > v.vm_end);
 
-    let mut gup_flags = FollFlags::FOLL_TOUCH | FollFlags::FOLL_POPULATE | FollFlags::FOLL_MLOCK;
+    let mut gup_flags = FollFlags::FOLL_TOUCH | FollFlags::FOLL_POPULATE | FollFlags::FOLL_MLOCK | FollFlags::FOLL_HWPOISON;
     if write {
         gup_flags |= FollFlags::FOLL_WRITE;
     }

@@ -2,7 +2,7 @@
 //! `mm/madvise.c`.
 
 use crate::delta::Delta;
-use crate::errno::{EACCES, EAGAIN, EFAULT, EFBIG, EINTR, EINVAL, ENOMEM, ERESTARTNOINTR, KResult};
+use crate::errno::{EACCES, EAGAIN, EFAULT, EFBIG, EHWPOISON, EINTR, EINVAL, ENOMEM, ERESTARTNOINTR, KResult};
 use crate::event::Event;
 use crate::flags::*;
 use crate::kernel::{
@@ -424,7 +424,7 @@ async fn madvise_dontneed_free(
 /// MADV_POPULATE_READ and MADV_POPULATE_WRITE: fault in, as a load or store would.
 ///
 /// Kernel:   mm/madvise.c:madvise_populate @ v5.14
-/// Fidelity: TRIMMED(EHWPOISON)
+/// Fidelity: MIRROR
 /// Locks:    mmap_lock read held; dropped and taken again where a fault had to wait (`*prev` None)
 /// Errors:   EINVAL not with the VMA's rights; EFAULT a load or store would raise a signal; ENOMEM a hole, or no memory; EINTR
 ///           a fatal signal
@@ -464,7 +464,7 @@ async fn madvise_populate(
             vma = None;
         }
         match pages {
-            Err(error @ (EINTR | EINVAL | EFAULT)) => return Err(error),
+            Err(error @ (EINTR | EINVAL | EFAULT | EHWPOISON)) => return Err(error),
             Err(_) => return Err(ENOMEM),
             Ok(pages) => {
                 start += pages * PAGE_SIZE;

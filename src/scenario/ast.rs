@@ -41,6 +41,11 @@ impl Scenario {
         self.claims.iter().find(|c| c.revisions.contains(&revision))
     }
 
+    /// Does it ask something about one of these revisions? Without any claim it asks about all.
+    pub fn concerns(&self, revisions: &[Revision]) -> bool {
+        self.claims.is_empty() || revisions.iter().any(|r| self.claim(*r).is_some())
+    }
+
     /// All operations in the order of the text, those of races included.
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
         self.steps.iter().flat_map(|step| {
