@@ -105,6 +105,10 @@ deltas! {
         since: V5_19, merged: "v5.18", commit: "2e148f1e3d9a",
         notice: "truncation frees the private copies behind the new end that were swapped out; before it left them",
     }
+    MLOCK_RMAP {
+        since: V5_19, merged: "v5.18", commit: "cea86fe246b6",
+        notice: "mlock(2) marks the pages that are mapped at once, and whatever is mapped into or out of locked memory is marked then",
+    }
     PTE_MARKER_UFFD_WP {
         since: V5_19, merged: "v5.19", commit: "1db9dbc2ef05",
         notice: "UFFDIO_REGISTER_MODE_WP works on shmem; a PTE marker keeps write protection where no page is mapped",
@@ -205,6 +209,10 @@ deltas! {
         since: V6_12, merged: "v6.7", commit: "d61ea1cb0095",
         notice: "with the feature, write-protect faults resolve themselves, and any memory can be registered for WP",
     }
+    MPROTECT_UNACCOUNT {
+        since: V6_12, merged: "v6.7", commit: "9b9143298585",
+        notice: "mprotect(2) that takes the right to write from anonymous memory without pages gives its commit charge back",
+    }
     UFFD_FEATURE_MOVE {
         since: V6_12, merged: "v6.8", commit: "adef440691ba",
         notice: "UFFDIO_API and UFFDIO_REGISTER report UFFDIO_MOVE (which is not modelled)",
@@ -220,6 +228,10 @@ deltas! {
     MADV_GUARD {
         since: V6_18, merged: "v6.13", commit: "662df3e5c376",
         notice: "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE; on files from v6.15",
+    }
+    VMA_MERGE_UNFAULTED {
+        since: V6_18, merged: "v6.16", commit: "879bca0a2c4f",
+        notice: "a mapping with private pages merges with a neighbour that has none yet, on either side",
     }
     WRITE_FAULTS_IN_AFTER {
         since: V6_18, merged: "v6.15", commit: "665575cff098",

@@ -85,7 +85,24 @@ fn a_claim_that_does_not_fit_is_told_and_ends_with_status_1() {
     let out = faultline(&["review", &path, "--patch", "merged"]);
     assert_eq!(out.status.code(), Some(1));
     let text = String::from_utf8(out.stdout).unwrap();
-    assert!(text.contains("the answer in line 4 is not the promised one"), "{text}");
+    assert!(text.contains("claimed to hold, but line 4 is not as promised"), "{text}");
+}
+
+#[test]
+fn what_is_seen_instead_is_shown_and_counts_against_a_claim() {
+    let text = "question: What can be seen?\n\nmemfd_create(\"\", 0) = 3\nftruncate(3, 4096) = 0\n| 3: size=4096 blocks=8 swapped=0\n\n\
+                claims:\n  others holds\n";
+    let path = file("wrong-sight.scn", text);
+    let out = faultline(&["review", &path, "--patch", "merged"]);
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(text.contains("claimed to hold, but line 5 is not as promised"), "{text}");
+    let out = faultline(&["replay", &path, "--patch", "merged"]);
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8(out.stdout).unwrap();
+    let line = "   5  | 3: size=4096 blocks=8 swapped=0\n      | merged   | 3: size=4096 blocks=0 swapped=0\n";
+    assert!(text.contains(line), "{text}");
+    assert!(text.contains("merged   line 5: file 3: st_blocks is 0, not 8\n"), "{text}");
 }
 
 #[test]

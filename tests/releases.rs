@@ -540,3 +540,90 @@ ioctl(3, UFFDIO_ZEROPAGE, {start=0x102000, len=4096, mode=0})"#;
     let (again, told) = ("-1 EAGAIN", "-1 EAGAIN {zeropage=-EAGAIN}");
     last_answers(lines, [done, again, again, told, told]);
 }
+
+/// What the last line asks to be seen, on each of [`KERNELS`]: `| place: facts` with the fact that differs left to each.
+#[track_caller]
+fn last_seen(lines: &str, place: &str, expected: [&str; 5]) {
+    for (revision, expected) in KERNELS.into_iter().zip(expected) {
+        let text = format!("question: what is seen?\nmachine: swap=4\nthreads: main vcpu\n\n{lines}\n| {place}: gone\n");
+        let scenario = parse::scenario("here", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let run = replay(&scenario, revision, &[], false);
+        let seen = run.looked.last().map_or("", |l| l.text.as_str());
+        assert_eq!(seen, format!("| {place}: {expected}"), "on {revision}");
+        assert_eq!(run.unlike.len(), 1, "{revision}: {:?}", run.unlike);
+    }
+}
+
+const ANON: &str = "mmap(0x100000, 16384, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000\n";
+
+#[test]
+fn untouched_memory_that_becomes_read_only_is_not_charged_from_6_7_on() {
+    let charged = "0x100000-0x104000 r--p ac";
+    let free = "0x100000-0x104000 r--p";
+    let lines = format!("{ANON}mprotect(0x100000, 16384, PROT_READ) = 0");
+    last_seen(&lines, "maps", [charged, charged, charged, free, free]);
+    let touched = "0x100000-0x104000 r--p ac rss=1 anonymous=1 private_dirty=1";
+    let lines = format!("{ANON}store(0x100000, 1) = 0\nmprotect(0x100000, 16384, PROT_READ) = 0");
+    last_seen(&lines, "maps", [touched; 5]);
+}
+
+#[test]
+fn touched_memory_takes_untouched_in_from_6_16_on() {
+    let apart = "0x100000-0x101000 rw-p ac rss=1 anonymous=1 private_dirty=1, 0x101000-0x104000 rw-p ac";
+    let one = "0x100000-0x104000 rw-p ac rss=1 anonymous=1 private_dirty=1";
+    let split = format!("{ANON}madvise(0x100000, 4096, MADV_DONTFORK) = 0\n");
+    let lines = format!("{split}store(0x100000, 1) = 0\nmadvise(0x100000, 4096, MADV_DOFORK) = 0");
+    last_seen(&lines, "maps", [apart, apart, apart, apart, one]);
+    // The other way round it always could.
+    let lines = format!("{split}store(0x101000, 1) = 0\nmadvise(0x100000, 4096, MADV_DOFORK) = 0");
+    last_seen(&lines, "maps", [one; 5]);
+}
+
+#[test]
+fn mlock_marks_what_is_mapped_from_5_18_on() {
+    // The first page is missing, and mlock waits for it.
+    let lines = format!(
+        "{ANON}store(0x101000, 1) = 0
+userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {{api=0xaa, features=0}}) = 0
+ioctl(3, UFFDIO_REGISTER, {{start=0x100000, len=16384, mode={MISSING}}}) = 0
+vcpu: mlock(0x100000, 8192) <unfinished ...>"
+    );
+    let page = |kpf: &str| format!("present exclusive kpf={kpf} count=1 mincore=1 [0x01 0x00 0x00 0x00]");
+    let (marked, not_yet) = (page("UMabu?m"), page("UMab"));
+    last_seen(&lines, "0x101000", [&not_yet, &marked, &marked, &marked, &marked]);
+}
+
+#[test]
+fn whatever_is_mapped_into_locked_memory_is_marked_and_unmarked_with_it() {
+    let mapped = "memfd_create(\"\", 0) = 3
+ftruncate(3, 8192) = 0
+mmap(0x100000, 4096, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x100000
+mmap(0x200000, 4096, PROT_READ, MAP_SHARED|MAP_FIXED, 3, 0) = 0x200000
+mlock(0x100000, 4096) = 0
+madvise(0x100000, 4096, MADV_DONTNEED_LOCKED)
+store(0x100000, 1) = 0
+load(0x200000) = 0x01
+";
+    let page = |kpf: &str| format!("present file {kpf} mincore=1 [0x01 0x00 0x00 0x00]");
+    // Before v5.18 nothing is unmapped from locked memory: the store meets the page that mlock mapped, and does not fault.
+    let (stays, again) = (page("kpf=UMbu?m count=2"), page("kpf=UDMbu?m count=2"));
+    last_seen(mapped, "0x200000", [&stays, &again, &again, &again, &again]);
+    let alone = page("exclusive kpf=UDMb count=1");
+    last_seen(&format!("{mapped}munmap(0x100000, 4096) = 0"), "0x200000", [&alone; 5]);
+}
+
+#[test]
+fn a_child_that_is_not_watched_stores_without_a_fault() {
+    let lines = watched(
+        "UFFDIO_REGISTER_MODE_MISSING|UFFDIO_REGISTER_MODE_WP",
+        "fork() as child = child\nchild: load(0x100000) = 0x00\nchild: store(0x100000, 1) = 0",
+    );
+    for revision in [V5_19, V6_1, V6_12, V6_18] {
+        let text = format!(
+            "question: is PG_dirty set?\n\n{lines}\n| child 0x100000: present file exclusive kpf=UMb count=1 mincore=1\n"
+        );
+        let run = replay(&parse::scenario("here", &text).unwrap(), revision, &[], false);
+        assert_eq!(run.unlike, [], "on {revision}");
+    }
+}

@@ -123,7 +123,7 @@ async fn follow_page_mask(k: &Kernel, vma: VmaId, address: u64, flags: FollFlags
             }
             mark_page_accessed(k, page);
         }
-        if flags.contains(FollFlags::FOLL_MLOCK) && k.vma(vma).vm_flags.contains(VM_LOCKED) {
+        if flags.contains(FollFlags::FOLL_MLOCK) && k.vma(vma).vm_flags.contains(VM_LOCKED) && !k.has(Delta::MLOCK_RMAP) {
             point(k, Touch::WritePage(page)).await;
             if k.page(page).mapping != PageMapping::None && trylock_page(k, page) {
                 // Off the batch and onto the LRU, from where mlock can isolate it.

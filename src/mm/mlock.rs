@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/mlock.c`, `mm/rmap.c:page_mlock`, and the populate loop of `mm/gup.c`.
 
+use crate::delta::Delta;
 use crate::errno::{EFAULT, EINVAL, ENOMEM, Errno, KResult};
 use crate::event::Event;
 use crate::flags::*;
@@ -15,7 +16,9 @@ use crate::mm::page::{
     ClearPageUnevictable, PageLRU, PageLocked, SetPageLRU, TestClearPageLRU, TestClearPageMlocked, TestSetPageMlocked, get_page,
     lru_add_drain, page_evictable, page_mapcount, page_mapped, put_page,
 };
-use crate::mm::pgtable::{mm_find_pmd, pmd_none, pte_offset_map_lock, pte_page, pte_unmap_unlock, ptep_get, vm_normal_page};
+use crate::mm::pgtable::{
+    lookup, mm_find_pmd, pmd_none, pte_offset_map_lock, pte_page, pte_unmap_unlock, ptep_get, vm_normal_page,
+};
 use crate::mm::rmap::vma_address;
 use crate::mm::vmscan::{isolate_lru_page, putback_lru_page};
 use crate::mm::zap::{next_pte, next_pte_table, pmd_addr_end};
@@ -69,6 +72,102 @@ pub async fn munlock_vma_page(k: &Kernel, page: PageId) {
         // Whoever has it isolated, or the batch that it waits in, puts it where it belongs.
         k.branch("munlock: the page is not on the LRU");
     }
+}
+
+/// How many VM_LOCKED VMAs map the page.
+fn locked_mappings(k: &Kernel, page: PageId) -> usize {
+    let s = k.s();
+    let maps = |vma: VmaId| {
+        let Some(address) = vma_address(k, page, vma) else { return false };
+        let mm = k.vma(vma).vm_mm;
+        s.mms.get(mm).is_some_and(|m| m.mmap.contains(&vma)) && pte_page(lookup(k, mm, address)) == Some(page)
+    };
+    s.vmas.iter().filter(|(id, v)| v.vm_flags.contains(VM_LOCKED) && maps(*id)).count()
+}
+
+/// A VM_LOCKED VMA maps the page.
+///
+/// Kernel:   mm/mlock.c:mlock_page @ v5.19, mlock_folio @ v6.18
+/// Fidelity: TRIMMED(the batch of a CPU, statistics)
+/// Locks:    ptl held
+/// Errors:   none
+fn mlock_folio(k: &Kernel, page: PageId) {
+    if !TestSetPageMlocked(k, page) && isolate_lru_page(k, page).is_ok() {
+        putback_lru_page(k, page);
+    }
+}
+
+/// A VM_LOCKED VMA maps the page no longer.
+///
+/// Kernel:   mm/mlock.c:munlock_page, __munlock_page @ v5.19, munlock_folio, __munlock_folio @ v6.18
+/// Fidelity: MODEL(without the batch of a CPU; mlock_count is counted anew, where the kernel may lose it)
+/// Locks:    ptl held
+/// Errors:   none
+fn munlock_folio(k: &Kernel, page: PageId) {
+    if locked_mappings(k, page) > 0 {
+        k.branch("munlock: another locked mapping");
+        return;
+    }
+    if TestClearPageMlocked(k, page) && isolate_lru_page(k, page).is_ok() {
+        putback_lru_page(k, page);
+    }
+}
+
+/// An entry has come to map the page in this VMA. MLOCK_RMAP only: before, whoever populates the memory marks it.
+///
+/// Kernel:   mm/internal.h:mlock_vma_page @ v5.19, mlock_vma_folio @ v6.18
+/// Fidelity: TRIMMED(VM_SPECIAL, huge pages)
+/// Locks:    ptl held
+/// Errors:   none
+pub fn mlock_vma_folio(k: &Kernel, page: PageId, vma: VmaId) {
+    if k.has(Delta::MLOCK_RMAP) && k.vma(vma).vm_flags.contains(VM_LOCKED) {
+        mlock_folio(k, page);
+    }
+}
+
+/// An entry of this VMA maps the page no longer. MLOCK_RMAP only.
+///
+/// Kernel:   mm/internal.h:munlock_vma_page @ v5.19, munlock_vma_folio @ v6.18
+/// Fidelity: TRIMMED(huge pages)
+/// Locks:    ptl held
+/// Errors:   none
+pub fn munlock_vma_folio(k: &Kernel, page: PageId, vma: VmaId) {
+    if k.has(Delta::MLOCK_RMAP) && k.vma(vma).vm_flags.contains(VM_LOCKED) {
+        munlock_folio(k, page);
+    }
+}
+
+/// Give a range of a VMA the flag or take it away, and the pages that it maps the mark.
+///
+/// Kernel:   mm/mlock.c:mlock_vma_pages_range, mlock_pte_range @ v5.19
+/// Fidelity: TRIMMED(VM_IO against concurrent rmap walks, huge pages)
+/// Locks:    mmap_lock held for writing; takes and drops the PTE lock
+/// Errors:   none
+async fn mlock_vma_pages_range(k: &Kernel, vma: VmaId, start: u64, end: u64, newflags: VmFlags) {
+    let _f = k.enter("mlock_vma_pages_range", || format!("{vma} {start:#x}-{end:#x} {newflags:?}"));
+    let mm = k.vma(vma).vm_mm;
+    k.vma_mut(vma).vm_flags = newflags;
+    lru_add_drain(k);
+    let mut at = start;
+    while let Some((table_at, pmd)) = next_pte_table(k, mm, at, end) {
+        let next = pmd_addr_end(table_at, end);
+        let first = pte_offset_map_lock(k, pmd, table_at).await;
+        let (mut addr, mut pte) = (table_at, first);
+        while addr != next {
+            let Some((found, this, val)) = next_pte(k, pte, addr, next) else { break };
+            if let Some(page) = vm_normal_page(val) {
+                if newflags.contains(VM_LOCKED) {
+                    mlock_folio(k, page);
+                } else {
+                    munlock_folio(k, page);
+                }
+            }
+            (addr, pte) = (found + PAGE_SIZE, this.next());
+        }
+        pte_unmap_unlock(k, first);
+        at = next;
+    }
+    lru_add_drain(k);
 }
 
 /// Find the page mlocked again if a VMA that maps it is VM_LOCKED.
@@ -202,7 +301,8 @@ pub async fn munlock_vma_pages_range(k: &Kernel, vma: VmaId, mut start: u64, end
 
 // ---- ranges -------------------------------------------------------------------------------------------------------------
 
-/// Lock or unlock `[start, end)` of one VMA: merge or split, set the flag; unlocking also lets the pages go.
+/// Lock or unlock `[start, end)` of one VMA: merge or split, set the flag; unlocking also lets the pages go. MLOCK_RMAP: locking
+/// also marks those that are there.
 ///
 /// Kernel:   mm/mlock.c:mlock_fixup @ v5.14
 /// Fidelity: TRIMMED(VM_SPECIAL, gate area, DAX, secretmem, locked_vm)
@@ -241,6 +341,15 @@ async fn mlock_fixup(k: &Kernel, mut vma: VmaId, prev: &mut Option<VmaId>, start
                     break 'out;
                 }
             }
+        }
+
+        if k.has(Delta::MLOCK_RMAP) {
+            if lock && v.vm_flags.contains(VM_LOCKED) {
+                k.vma_mut(vma).vm_flags = newflags;
+            } else {
+                mlock_vma_pages_range(k, vma, start, end, newflags).await;
+            }
+            break 'out;
         }
 
         // success: reclaim may still unmap a page that it looked at before; populating brings it back.

@@ -737,13 +737,16 @@ pub async fn __do_munmap(k: &Kernel, mm: MmId, start: u64, len: u64, uf: &mut Uf
     Ok(downgrade)
 }
 
-/// munlock those of the VMAs that are mlocked.
+/// munlock those of the VMAs that are mlocked. MLOCK_RMAP: each page is, when it is unmapped.
 ///
 /// Kernel:   mm/mmap.c:__do_munmap (its munlock loop), exit_mmap @ v5.14
 /// Fidelity: TRIMMED(locked_vm)
 /// Locks:    mmap_lock held for writing, or the last user of the mm
 /// Errors:   none
 pub(crate) async fn unlock_range(k: &Kernel, vmas: &[VmaId]) {
+    if k.has(Delta::MLOCK_RMAP) {
+        return;
+    }
     for &vma in vmas {
         let v = k.vma(vma);
         if v.vm_flags.contains(VM_LOCKED) {

@@ -8,8 +8,8 @@ use crate::flags::*;
 use crate::kernel::{Kernel, PAGE_SHIFT, PAGE_SIZE, PageProt, PteVal, VmaId, page_align};
 use crate::mm::gup::populate_vma_page_range;
 use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
-use crate::mm::memory::pte_needs_soft_dirty_wp;
-use crate::mm::mmap::{find_vma, split_vma, vm_enough_memory, vm_unacct_memory, vma_merge, vma_next, vma_prev};
+use crate::mm::memory::{pte_needs_soft_dirty_wp, vma_is_anonymous};
+use crate::mm::mmap::{find_vma, mm_unacct_memory, split_vma, vm_enough_memory, vm_unacct_memory, vma_merge, vma_next, vma_prev};
 use crate::mm::mmap::{vma_set_page_prot, vma_wants_writenotify};
 use crate::mm::page::{PageAnon, PageAnonExclusive};
 use crate::mm::pgtable::{Pmd, pte_clear_uffd_wp, pte_dirty, pte_mkuffd_wp, pte_mkwrite, pte_modify, pte_offset_map_lock};
@@ -246,6 +246,13 @@ pub async fn mprotect_fixup(
         }
         k.mm_mut(mm).total_charged += charged;
         newflags |= VM_ACCOUNT;
+    } else if !newflags.contains(VM_WRITE)
+        && oldflags.contains(VM_ACCOUNT)
+        && vma_is_anonymous(k, vma)
+        && v.anon_vma.is_none()
+        && k.has(Delta::MPROTECT_UNACCOUNT)
+    {
+        newflags -= VM_ACCOUNT;
     }
 
     'success: {
@@ -296,6 +303,10 @@ pub async fn mprotect_fixup(
 
     let newprot = k.vma(vma).vm_page_prot;
     let _ = change_protection(k, vma, start, end, newprot, cp_flags).await;
+
+    if oldflags.contains(VM_ACCOUNT) && !newflags.contains(VM_ACCOUNT) {
+        mm_unacct_memory(k, mm, nrpages);
+    }
 
     // A locked private mapping that becomes writable gets its own copies now, so that no later store has to wait.
     if oldflags & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED && newflags.contains(VM_WRITE) {

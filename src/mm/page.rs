@@ -138,12 +138,17 @@ pub fn put_page(k: &Kernel, page: PageId) {
 /// Locks:    none needed
 /// Errors:   none; "Bad page state" is reported by free_unref_page
 fn __put_page(k: &Kernel, page: PageId) {
+    let mlocked_is_left = k.has(crate::delta::Delta::MLOCK_RMAP);
     {
         let mut p = k.sm();
         let Some(p) = p.mem_map.get_mut(page.pfn as usize) else { return };
         // __page_cache_release: off the LRU list. A page on none keeps its flags, and is complained about.
         if p.flags.contains(PG_lru) {
             p.flags.remove(PG_lru | PG_active | PG_unevictable);
+        }
+        // MLOCK_RMAP: the last to unmap it may have been no VM_LOCKED VMA.
+        if mlocked_is_left {
+            p.flags.remove(PG_mlocked);
         }
     }
     free_unref_page(k, page);

@@ -577,7 +577,8 @@ pub fn page_remove_rmap(k: &Kernel, page: PageId) {
     if now > 0 {
         return;
     }
-    if PageMlocked(k, page) {
+    // MLOCK_RMAP: the VMAs that lock it have said so themselves.
+    if PageMlocked(k, page) && !k.has(Delta::MLOCK_RMAP) {
         clear_page_mlock(k, page);
     }
 }

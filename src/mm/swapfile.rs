@@ -12,6 +12,7 @@ use crate::kernel::*;
 use crate::mm::exit::{mmget_not_zero, mmput};
 use crate::mm::filemap::wait_on_page_writeback;
 use crate::mm::locking::{lock_page, mmap_read_lock, mmap_read_unlock, trylock_page, unlock_page};
+use crate::mm::mlock::mlock_vma_folio;
 use crate::mm::mmap::{vm_enough_memory, vm_unacct_memory};
 use crate::mm::page::*;
 use crate::mm::pgtable::*;
@@ -384,6 +385,7 @@ async fn unuse_pte(k: &Kernel, vma: VmaId, pmd: Pmd, addr: u64, entry: SwpEntry,
         }
         set_pte_at(k, v.vm_mm, addr, pte, new_pte);
         do_page_add_anon_rmap(k, page, vma, addr, pte_swp_exclusive(old));
+        mlock_vma_folio(k, page, vma);
         swap_free(k, entry);
     }
     pte_unmap_unlock(k, pte);

@@ -420,13 +420,40 @@ fn chain_is_singular(k: &Kernel, vma: VmaId) -> bool {
     k.s().anon_vmas.iter().filter(|(_, anon_vma)| anon_vma.vmas.contains(&vma)).count() == 1
 }
 
-/// Can the anonymous pages of both be found through one VMA?
+/// Were pages of the VMA shared with a parent before they were written to?
 ///
-/// Kernel:   mm/mmap.c:is_mergeable_anon_vma @ v5.14
+/// Kernel:   mm/vma.c:vma_had_uncowed_parents @ v6.18
 /// Fidelity: MIRROR
 /// Locks:    mmap_lock held
 /// Errors:   none
-fn is_mergeable_anon_vma(k: &Kernel, anon_vma1: Option<AnonVmaId>, anon_vma2: Option<AnonVmaId>, vma: Option<VmaId>) -> bool {
+fn vma_had_uncowed_parents(k: &Kernel, vma: Option<VmaId>) -> bool {
+    vma.is_some_and(|vma| k.vma(vma).anon_vma.is_some() && !chain_is_singular(k, vma))
+}
+
+/// Can the anonymous pages of both be found through one VMA? `vma` is the neighbour that `anon_vma2` belongs to, `middle` the
+/// VMA that the range is in, if any: `anon_vma1` is its own.
+///
+/// Kernel:   mm/mmap.c:is_mergeable_anon_vma @ v5.14; mm/vma.c:is_mergeable_anon_vma @ v6.18
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held
+/// Errors:   none
+fn is_mergeable_anon_vma(
+    k: &Kernel,
+    anon_vma1: Option<AnonVmaId>,
+    anon_vma2: Option<AnonVmaId>,
+    vma: Option<VmaId>,
+    middle: Option<VmaId>,
+) -> bool {
+    if k.has(Delta::VMA_MERGE_UNFAULTED) && vma.is_some() {
+        // Of a VMA that is only about to be made nothing can be known.
+        if anon_vma2.is_none() && anon_vma1.is_some() {
+            return !vma_had_uncowed_parents(k, middle);
+        }
+        if anon_vma2.is_some() && anon_vma1.is_none() {
+            return !vma_had_uncowed_parents(k, vma);
+        }
+        return anon_vma1 == anon_vma2;
+    }
     if (anon_vma1.is_none() || anon_vma2.is_none()) && vma.is_none_or(|vma| chain_is_singular(k, vma)) {
         return true;
     }
@@ -447,9 +474,10 @@ fn can_vma_merge_before(
     file: Option<FileId>,
     vm_pgoff: u64,
     ctx: Option<CtxId>,
+    middle: Option<VmaId>,
 ) -> bool {
     is_mergeable_vma(k, vma, file, vm_flags, ctx)
-        && is_mergeable_anon_vma(k, anon_vma, k.vma(vma).anon_vma, Some(vma))
+        && is_mergeable_anon_vma(k, anon_vma, k.vma(vma).anon_vma, Some(vma), middle)
         && k.vma(vma).vm_pgoff == vm_pgoff
 }
 
@@ -467,9 +495,10 @@ fn can_vma_merge_after(
     file: Option<FileId>,
     vm_pgoff: u64,
     ctx: Option<CtxId>,
+    middle: Option<VmaId>,
 ) -> bool {
     is_mergeable_vma(k, vma, file, vm_flags, ctx)
-        && is_mergeable_anon_vma(k, anon_vma, k.vma(vma).anon_vma, Some(vma))
+        && is_mergeable_anon_vma(k, anon_vma, k.vma(vma).anon_vma, Some(vma), middle)
         && k.vma(vma).vm_pgoff + vma_pages(&k.vma(vma)) == vm_pgoff
 }
 
@@ -512,19 +541,20 @@ pub async fn vma_merge(
     {
         next = vma_next(k, a);
     }
+    let middle = [prev, area].into_iter().flatten().find(|&v| (k.vma(v).vm_start..k.vma(v).vm_end).contains(&addr));
     WARN_ON_ONCE!(k, prev.is_some_and(|prev| addr <= k.vma(prev).vm_start));
     WARN_ON_ONCE!(k, area.is_some_and(|area| end > k.vma(area).vm_end));
     WARN_ON_ONCE!(k, addr >= end);
 
     if let Some(prev) = prev
         && k.vma(prev).vm_end == addr
-        && can_vma_merge_after(k, prev, vm_flags, anon_vma, file, pgoff, ctx)
+        && can_vma_merge_after(k, prev, vm_flags, anon_vma, file, pgoff, ctx, middle)
     {
         let p = k.vma(prev);
         let err = if let Some(next) = next
             && end == k.vma(next).vm_start
-            && can_vma_merge_before(k, next, vm_flags, anon_vma, file, pgoff + pglen, ctx)
-            && is_mergeable_anon_vma(k, p.anon_vma, k.vma(next).anon_vma, None)
+            && can_vma_merge_before(k, next, vm_flags, anon_vma, file, pgoff + pglen, ctx, middle)
+            && is_mergeable_anon_vma(k, p.anon_vma, k.vma(next).anon_vma, None, None)
         {
             k.branch("previous and next VMA become one (case 1 or 6)");
             __vma_adjust(k, prev, p.vm_start, k.vma(next).vm_end, p.vm_pgoff, None, Some(prev)).await
@@ -540,7 +570,7 @@ pub async fn vma_merge(
 
     if let Some(next) = next
         && end == k.vma(next).vm_start
-        && can_vma_merge_before(k, next, vm_flags, anon_vma, file, pgoff + pglen, ctx)
+        && can_vma_merge_before(k, next, vm_flags, anon_vma, file, pgoff + pglen, ctx, middle)
     {
         let err = if let Some(prev) = prev
             && addr < k.vma(prev).vm_end
@@ -881,16 +911,16 @@ mod tests {
         let first = k.sm().anon_vmas.insert(AnonVma { root: None, vmas: SmallVec::from_slice(&[vma]) });
         k.anon_vma_mut(first).root = Some(first);
         // One anon_vma on the chain: a range without one may join.
-        assert!(is_mergeable_anon_vma(k, None, Some(first), Some(vma)));
+        assert!(is_mergeable_anon_vma(k, None, Some(first), Some(vma), None));
         let second = k.sm().anon_vmas.insert(AnonVma { root: Some(first), vmas: SmallVec::from_slice(&[vma]) });
-        assert!(!is_mergeable_anon_vma(k, None, Some(first), Some(vma)));
-        assert!(!is_mergeable_anon_vma(k, Some(second), Some(first), Some(vma)));
-        assert!(is_mergeable_anon_vma(k, Some(first), Some(first), Some(vma)));
+        assert!(!is_mergeable_anon_vma(k, None, Some(first), Some(vma), None));
+        assert!(!is_mergeable_anon_vma(k, Some(second), Some(first), Some(vma), None));
+        assert!(is_mergeable_anon_vma(k, Some(first), Some(first), Some(vma), None));
         // An empty chain is not a chain of one: a neighbour without anonymous pages does not take a range that has some.
         k.anon_vma_mut(first).vmas.clear();
         k.anon_vma_mut(second).vmas.clear();
-        assert!(!is_mergeable_anon_vma(k, Some(first), None, Some(vma)));
-        assert!(is_mergeable_anon_vma(k, None, None, Some(vma)));
+        assert!(!is_mergeable_anon_vma(k, Some(first), None, Some(vma), None));
+        assert!(is_mergeable_anon_vma(k, None, None, Some(vma), None));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::kernel::{
 };
 use crate::mm::locking::{LockId, LockMode, acquire, release};
 use crate::mm::memory::vma_is_anonymous;
+use crate::mm::mlock::munlock_vma_folio;
 use crate::mm::mmap::vma_next;
 use crate::mm::page::{PageAnon, PageLocked, add_mm_counter, lru_add_drain, mark_page_accessed, mm_counter};
 use crate::mm::page::{page_mapcount, set_page_dirty};
@@ -260,6 +261,7 @@ async fn zap_pte_range(
                 }
                 rss[mm_counter(k, page) as usize] -= 1;
                 page_remove_rmap(k, page);
+                munlock_vma_folio(k, page, vma);
                 if page_mapcount(k, page) < 0 {
                     print_bad_pte(k, vma, at, ptent, Some(page));
                 }

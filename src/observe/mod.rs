@@ -218,7 +218,7 @@ pub struct FrameSeen {
     pub swapcache: Envelope<bool>,
     /// KPF_SWAPBACKED.
     pub swapbacked: bool,
-    /// KPF_UNEVICTABLE.
+    /// KPF_UNEVICTABLE; of an mlocked page any: a per-CPU batch decides when it gets to that list.
     pub unevictable: Envelope<bool>,
     /// KPF_MLOCKED.
     pub mlocked: bool,

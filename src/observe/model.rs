@@ -246,7 +246,8 @@ impl Look<'_> {
             anon,
             swapcache: of_backend(has(PG_swapcache)),
             swapbacked: has(PG_swapbacked),
-            unevictable: Envelope::Is(has(PG_unevictable)),
+            // An mlocked page gets to its list with the next batch.
+            unevictable: if has(PG_mlocked) { Envelope::Any } else { Envelope::Is(has(PG_unevictable)) },
             mlocked: has(PG_mlocked),
             zero_page: false,
             mapcount: frame.mapcount as u64,

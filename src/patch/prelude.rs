@@ -8,6 +8,7 @@ pub(crate) use crate::kernel::*;
 pub(crate) use crate::mm::filemap::{delete_from_page_cache, find_get_entry, find_lock_entry, find_lock_page};
 pub(crate) use crate::mm::locking::{__SetPageLocked, info_lock, info_unlock, lock_page, unlock_page};
 pub(crate) use crate::mm::memory::{VmFaultCtx, vma_is_anonymous, vma_is_shmem};
+pub(crate) use crate::mm::mlock::mlock_vma_folio;
 pub(crate) use crate::mm::page::*;
 pub(crate) use crate::mm::page_alloc::alloc_page;
 pub(crate) use crate::mm::pgtable::*;

@@ -340,6 +340,7 @@ async fn mfill_atomic_install_pte(
                     lru_cache_add(k, page);
                 }
                 page_add_file_rmap(k, page);
+                mlock_vma_folio(k, page, dst_vma);
             } else {
                 page_add_new_anon_rmap(k, page, dst_vma, dst_addr);
                 lru_cache_add_inactive_or_unevictable(k, page, dst_vma);

@@ -36,6 +36,10 @@ struct Converter {
     names: BTreeMap<String, u8>,
     /// Files by name, with the descriptor under which they were opened first.
     files: BTreeMap<String, u8>,
+    /// Their sizes, as last seen.
+    sizes: BTreeMap<String, u64>,
+    /// What children do not get: of a page that is not mapped there, only `-` is on record.
+    not_forked: Vec<std::ops::Range<u64>>,
     used: Vec<u8>,
     children: usize,
     pending: BTreeMap<String, String>,
@@ -148,26 +152,37 @@ fn protection(s: &str) -> String {
 const KPF: [(char, char); 9] =
     [('U', 'U'), ('D', 'D'), ('M', 'M'), ('a', 'a'), ('C', 's'), ('B', 'b'), ('u', 'u'), ('k', 'm'), ('Z', 'z')];
 
-/// `b=42`: every byte; `b=77~42`: not all alike, the first and the last; `b=77~`: the first.
-fn contents(text: &str) -> Result<String> {
+/// `b=42`: every byte; `b=77~42`: not all alike, the first and the last; `b=77~`: the first. So many of them were read.
+fn contents(text: &str, read: u64) -> Result<String> {
     let byte = |hex: &str| match u8::from_str_radix(hex, 16) {
-        Ok(byte) => Ok(format!("{byte:#04x}")),
+        Ok(byte) => Ok(Some(format!("{byte:#04x}"))),
+        Err(_) if hex.is_empty() => Ok(None),
         Err(_) => not_covered(format!("contents {text}"), "not understood"),
     };
-    Ok(match text.split_once('~') {
-        None => format!("\"\\x{}\"", &byte(text)?[2..]),
-        Some((first, "")) => format!("[{} - - -]", byte(first)?),
-        Some((first, last)) => format!("[{} - - {}]", byte(first)?, byte(last)?),
-    })
+    let (first, last, all) = match text.split_once('~') {
+        None => (byte(text)?, byte(text)?, byte(text)?),
+        Some((first, last)) => (byte(first)?, byte(last)?, None),
+    };
+    let at = |at: u64| match at {
+        _ if at >= read => None,
+        0 => first.clone(),
+        _ if at + 1 == read => last.clone(),
+        _ => all.clone(),
+    };
+    let cells = crate::kernel::CELL_AT.map(|offset| at(offset).unwrap_or_else(|| "-".to_owned()));
+    Ok(format!("[{}]", cells.join(" ")))
 }
 
-fn file_seen(value: &str) -> Result<String> {
-    let words: Vec<&str> = value.split_whitespace().collect();
-    let field = |name| number(option(&words, name).unwrap_or("").trim_end_matches('k'));
+fn file_seen(words: &[&str]) -> Result<String> {
+    let field = |name| number(option(words, name).unwrap_or("").trim_end_matches('k'));
     Ok(format!("size={} blocks={} swapped={}", field("size")?, field("blk")?, field("swp")? / 4))
 }
 
-fn file_page_seen(value: &str) -> Result<String> {
+/// `left` bytes of the file from the page's first on.
+fn file_page_seen(value: &str, left: u64) -> Result<String> {
+    if left == 0 {
+        return Ok("gone".to_owned());
+    }
     let (mut facts, mut bytes) = (Vec::new(), String::new());
     for word in value.split_whitespace() {
         facts.push(match word.split_once('=').unwrap_or((word, "")) {
@@ -176,11 +191,11 @@ fn file_page_seen(value: &str) -> Result<String> {
             ("cs", "s") => "cachestat=swapped".to_owned(),
             ("sk", "D") => "seek_data=1".to_owned(),
             ("sk", "h") => "seek_data=0".to_owned(),
-            // Not to be had on that kernel, or past the end of the file.
+            // Not to be had on that kernel, or not then.
             ("cs", "?") | ("sk", "-") => continue,
             ("mi", bit) => format!("mincore={bit}"),
             ("b", text) => {
-                bytes = contents(text)?;
+                bytes = contents(text, left.min(PAGE))?;
                 continue;
             }
             _ => return not_covered(format!("`{word}` of a file's page"), "not understood"),
@@ -225,7 +240,7 @@ fn page_seen(value: &str) -> Result<String> {
                 facts.extend(count.take());
             }
             ("mi", bit) => facts.push(format!("mincore={bit}")),
-            ("b", text) => bytes = contents(text)?,
+            ("b", text) => bytes = contents(text, PAGE)?,
             _ => return not_covered(format!("`{word}` of a page"), "not understood"),
         }
     }
@@ -343,9 +358,20 @@ impl Converter {
             None => (key, None),
         };
         let line = match (self.files.get(name).copied(), page) {
-            (Some(fd), None) => format!("| {fd}: {}", file_seen(value)?),
-            (Some(fd), Some(page)) => format!("| {fd}[{page}]: {}", file_page_seen(value)?),
-            (None, Some(page)) => format!("| {who}{:#x}: {}", self.window(name) + page * PAGE, page_seen(value)?),
+            (Some(fd), None) => {
+                let words: Vec<&str> = value.split_whitespace().collect();
+                self.sizes.insert(name.to_owned(), number(option(&words, "size").unwrap_or(""))?);
+                format!("| {fd}: {}", file_seen(&words)?)
+            }
+            (Some(fd), Some(page)) => {
+                let size = self.sizes.get(name).copied().unwrap_or(0);
+                format!("| {fd}[{page}]: {}", file_page_seen(value, size.saturating_sub(page * PAGE))?)
+            }
+            (None, Some(page)) => {
+                let addr = self.window(name) + page * PAGE;
+                let gone = !who.is_empty() && value == "-" && self.not_forked.iter().any(|range| range.contains(&addr));
+                format!("| {who}{addr:#x}: {}", if gone { "gone".to_owned() } else { page_seen(value)? })
+            }
             (None, None) => {
                 let base = self.window(name);
                 format!("| {who}maps {base:#x}-{:#x}: {}", base + WINDOW, maps_seen(base, value)?)
@@ -536,6 +562,11 @@ impl Converter {
             "madvise" => match w(3) {
                 "free" | "hugepage" | "collapse" => {
                     not_covered(format!("madvise {}", w(3)), "lazily freed and huge pages are not modelled")
+                }
+                "dontfork" => {
+                    let (addr, len) = (self.address(w(1))?, amount(w(2))?);
+                    self.not_forked.push(addr..addr + len);
+                    Ok(format!("madvise({addr:#x}, {len}, MADV_DONTFORK)"))
                 }
                 advice => Ok(format!("madvise({:#x}, {}, MADV_{})", self.address(w(1))?, amount(w(2))?, advice.to_uppercase())),
             },

@@ -121,13 +121,14 @@ pub fn judge(case: &Archived, revision: Revision) -> Finding {
         Err(errors) => return Finding::Differs { line: "(the converted text)".to_owned(), model: errors.to_string() },
     };
     let run = replay(&scenario, revision, &[], false);
-    let mut name = None;
-    let mut sees = None;
+    let (mut name, mut sees) = (None, None);
     for unlike in &run.unlike {
         let line = text.lines().nth(unlike.line - 1).unwrap_or("").to_owned();
         if let Answer::Sees { text, differs } = &unlike.got {
-            // After an answer that differs for a reason, what is seen may differ for the same one.
-            if name.is_none() && sees.is_none() {
+            if resumed_together(&scenario) && differs.iter().all(|d| ["load", "pread"].contains(&d.kind.as_str())) {
+                name = name.or(Some("woken-together"));
+            } else if name.is_none() && sees.is_none() {
+                // What differed for a reason before may well have left something else behind.
                 sees = Some(Finding::Sees { line, model: text.clone(), differs: differs.clone() });
             }
             continue;
@@ -147,13 +148,17 @@ pub fn judge(case: &Archived, revision: Revision) -> Finding {
     sees.or(name.map(Finding::Named)).unwrap_or(Finding::Agrees)
 }
 
+/// Two or more operations went on after they were blocked.
+fn resumed_together(scenario: &scenario::Scenario) -> bool {
+    scenario.steps.windows(2).any(|pair| matches!(pair, [Step::Resumed { .. }, Step::Resumed { .. }]))
+}
+
 fn named(scenario: &scenario::Scenario, line: &str, model: &str) -> Option<&'static str> {
     let byte = line.contains("load(") || line.contains("resumed> = 0x");
     if byte && model.trim_start_matches("= ") == "?" {
         return Some("unwatched-bytes");
     }
-    let resumed = scenario.steps.iter().filter(|s| matches!(s, Step::Resumed { .. })).count();
-    if resumed > 1 && line.contains("resumed> = 0x") && model.contains("0x") {
+    if resumed_together(scenario) && line.contains("resumed> = 0x") && model.contains("0x") {
         return Some("woken-together");
     }
     let low = |key: &str| {

@@ -13,7 +13,7 @@ use crate::mm::exit::mmgrab;
 use crate::mm::locking::{mmap_read_unlock, mmap_write_lock, mmap_write_unlock};
 use crate::mm::mmap::{UfList, vma_next};
 use crate::point::{Touch, point, schedule};
-use crate::uffd::ctx::{disarm, userfaultfd_ctx_get, userfaultfd_ctx_put};
+use crate::uffd::ctx::{disarm, userfaultfd_ctx_get, userfaultfd_ctx_put, userfaultfd_set_vm_flags};
 use crate::uffd::handle::wake_up_poll;
 
 /// `struct userfaultfd_unmap_ctx`.
@@ -127,9 +127,9 @@ pub fn dup_userfaultfd(k: &Kernel, vma: VmaId, fcs: &mut Vec<(CtxId, CtxId)>) ->
             if v.ctx.is_some() {
                 k.branch("no EVENT_FORK: the child is not watched");
             }
-            let mut copy = k.vma_mut(vma);
-            copy.ctx = None;
-            copy.vm_flags -= __VM_UFFD_FLAGS;
+            k.vma_mut(vma).ctx = None;
+            // The parent's protection may have been chosen for write protection.
+            userfaultfd_set_vm_flags(k, vma, v.vm_flags - __VM_UFFD_FLAGS);
             return Ok(());
         }
     };

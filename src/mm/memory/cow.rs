@@ -7,7 +7,7 @@ use crate::delta::Delta;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::locking::{lock_page, trylock_page, unlock_page};
-use crate::mm::mlock::munlock_vma_page;
+use crate::mm::mlock::{munlock_vma_folio, munlock_vma_page};
 use crate::mm::page::*;
 use crate::mm::page_alloc::{alloc_page, alloc_zeroed_page};
 use crate::mm::pgtable::*;
@@ -114,6 +114,7 @@ async fn wp_page_copy(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
             set_pte_at(k, mm, vmf.address, pte, entry);
             if let Some(old) = old_page {
                 page_remove_rmap(k, old);
+                munlock_vma_folio(k, old, vmf.vma);
                 // The PTE's reference.
                 put_page(k, old);
             }
@@ -126,7 +127,7 @@ async fn wp_page_copy(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
 
         if let Some(old) = old_page {
             // The old page was locked in memory by this VMA.
-            if page_copied && vma.vm_flags.contains(VM_LOCKED) {
+            if page_copied && vma.vm_flags.contains(VM_LOCKED) && !k.has(Delta::MLOCK_RMAP) {
                 lock_page(k, old).await;
                 if PageMlocked(k, old) {
                     munlock_vma_page(k, old).await;

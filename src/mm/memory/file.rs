@@ -7,6 +7,7 @@ use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::filemap::{fault_flag_allow_retry_first, filemap_map_pages};
 use crate::mm::locking::{lock_page, mmap_read_unlock, unlock_page};
+use crate::mm::mlock::mlock_vma_folio;
 use crate::mm::page::*;
 use crate::mm::page_alloc::alloc_page;
 use crate::mm::pgtable::*;
@@ -135,6 +136,7 @@ pub async fn do_set_pte(k: &Kernel, vmf: &mut VmFaultCtx, page: PageId, addr: u6
     } else {
         inc_mm_counter(k, vma.vm_mm, mm_counter_file(k, page));
         page_add_file_rmap(k, page);
+        mlock_vma_folio(k, page, vmf.vma);
     }
     set_pte_at(k, vma.vm_mm, addr, pte, entry);
 }

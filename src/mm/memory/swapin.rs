@@ -9,6 +9,7 @@ use crate::kernel::*;
 use crate::ladder;
 use crate::mm::filemap::lock_page_or_retry;
 use crate::mm::locking::{ptl_lock, ptl_unlock, unlock_page};
+use crate::mm::mlock::mlock_vma_folio;
 use crate::mm::page::*;
 use crate::mm::pgtable::*;
 use crate::mm::rmap::do_page_add_anon_rmap;
@@ -236,6 +237,7 @@ pub(super) async fn do_swap_page(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
             set_pte_at(k, mm, vmf.address, pte, new);
             vmf.orig_pte = ptep_get(k, pte);
             do_page_add_anon_rmap(k, page, vmf.vma, vmf.address, exclusive);
+            mlock_vma_folio(k, page, vmf.vma);
 
             if !anon_exclusive {
                 swap_free(k, entry);
