@@ -32,7 +32,7 @@ use crate::patch::Revision;
 use crate::recorded::revision_of;
 use crate::replay::{BrokenAt, moments_and_rules};
 use crate::scenario::{MachineSpec, Scenario, Step};
-use crate::syscall::{Op, Out, Outcome};
+use crate::syscall::{Op, Out, Outcome, Signal};
 use crew::{Heard, Teller};
 use observe::{Frames, Observer};
 use std::time::Duration;
@@ -152,6 +152,12 @@ fn excuse(model: &Moment, kernel: &mut Moment) {
                 }
             }
         }
+        // Without CONFIG_MEMORY_FAILURE the kernel has no other signal for poison.
+        (Out::Signal { sig: Signal::SIGBUS_MCEERR_AR, addr: m }, Out::Signal { sig: sig @ Signal::SIGBUS, addr: k })
+            if m == k =>
+        {
+            *sig = Signal::SIGBUS_MCEERR_AR;
+        }
         _ => {}
     };
     if let (Some(m), Some(k)) = (&model.outcome, &mut kernel.outcome) {
@@ -229,9 +235,10 @@ impl Live {
 /// out.
 fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, from: usize, lenient: bool) -> Seen {
     let mut seen = Seen::default();
-    if let Err(stopped) = steps(bench, frames, scenario, from, lenient, &mut seen) {
-        seen.stopped = Some(stopped);
-    }
+    sys::urgent(true);
+    let done = steps(bench, frames, scenario, from, lenient, &mut seen);
+    sys::urgent(false);
+    seen.stopped = done.err();
     seen
 }
 
@@ -251,6 +258,7 @@ fn steps(
         if let Step::Op(call) = step {
             op = Some(&call.op);
             let by_us = match call.op {
+                _ if !tested.is_ready(call.thread) => None,
                 Op::Reclaim { fd, offset } => match observer.reclaim(&tested, fd, offset) {
                     Err(Stopped::Machine(_)) if lenient => {
                         seen.left_out.push(n);

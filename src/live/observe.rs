@@ -15,7 +15,7 @@ use crate::scenario::Scenario;
 use crate::syscall::{Fd, Op, Outcome};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -74,97 +74,128 @@ impl Frames {
 }
 
 /// An entry of smaps.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 struct Entry {
-    start: u64,
-    end: u64,
-    perms: String,
+    seen: VmaSeen,
     offset: u64,
     id: (u64, u64),
-    kb: BTreeMap<String, u64>,
-    flags: Vec<String>,
 }
 
 impl Entry {
-    fn pages(&self, field: &str) -> u64 {
-        self.kb.get(field).copied().unwrap_or(0) >> 2
-    }
-
-    fn prot(&self) -> Prot {
+    /// From the first line of an entry. None if it is another line.
+    fn begin(line: &str) -> Option<Entry> {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let number = |t: &str| u64::from_str_radix(t, 16).ok();
+        let (start, end, perms) = (number(start)?, number(end)?, words.next()?);
         let mut prot = Prot::empty();
         for (letter, right) in [('r', PROT_READ), ('w', PROT_WRITE), ('x', PROT_EXEC)] {
-            prot.set(right, self.perms.contains(letter));
+            prot.set(right, perms.contains(letter));
         }
-        prot
+        let offset = number(words.next()?)?;
+        let (major, minor) = words.next()?.split_once(':')?;
+        let dev = libc::makedev(number(major)? as u32, number(minor)? as u32);
+        let seen = VmaSeen {
+            start,
+            end,
+            prot,
+            shared: perms.ends_with('s'),
+            missing: false,
+            wp: false,
+            minor: false,
+            locked: false,
+            accounted: false,
+            rss: 0,
+            anonymous: 0,
+            kinds: Envelope::Is([0; 4]),
+            swap: 0,
+        };
+        Some(Entry { seen, offset, id: (dev, words.next()?.parse().ok()?) })
     }
 
-    fn seen(&self) -> VmaSeen {
-        let flag = |name: &str| self.flags.iter().any(|f| f == name);
-        VmaSeen {
-            start: self.start,
-            end: self.end,
-            prot: self.prot(),
-            shared: self.perms.ends_with('s'),
-            missing: flag("um"),
-            wp: flag("uw"),
-            minor: flag("ui"),
-            locked: flag("lo"),
-            accounted: flag("ac"),
-            rss: self.pages("Rss"),
-            anonymous: self.pages("Anonymous"),
-            kinds: Envelope::Is(["Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty"].map(|f| self.pages(f))),
-            swap: self.pages("Swap"),
+    /// A later line of the entry.
+    fn add(&mut self, line: &str) {
+        let Some((field, value)) = line.split_once(':') else { return };
+        let pages = || value.split_ascii_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) >> 2;
+        let v = &mut self.seen;
+        let mut kind = |n: usize| {
+            if let Envelope::Is(kinds) = &mut v.kinds {
+                kinds[n] = pages();
+            }
+        };
+        match field {
+            "Rss" => v.rss = pages(),
+            "Anonymous" => v.anonymous = pages(),
+            "Swap" => v.swap = pages(),
+            "Shared_Clean" => kind(0),
+            "Shared_Dirty" => kind(1),
+            "Private_Clean" => kind(2),
+            "Private_Dirty" => kind(3),
+            "VmFlags" => {
+                for flag in value.split_ascii_whitespace() {
+                    match flag {
+                        "um" => v.missing = true,
+                        "uw" => v.wp = true,
+                        "ui" => v.minor = true,
+                        "lo" => v.locked = true,
+                        "ac" => v.accounted = true,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
         }
     }
 }
 
-/// The entries of smaps that begin in `from..end`. They are read only so far.
-fn smaps(path: &str, from: u64, end: u64) -> Option<Vec<Entry>> {
-    let mut file = File::open(path).ok()?;
-    let mut text = Vec::new();
-    let mut entries = Vec::new();
-    let mut current: Option<Entry> = None;
-    let mut buffer = [0u8; 8192];
+/// The entries of smaps that begin in `from..end`. They are read only so far, a piece at a time: the kernel counts the pages of
+/// every mapping that it prints.
+fn smaps(file: &mut File, from: u64, end: u64) -> Option<Vec<Entry>> {
+    file.rewind().ok()?;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut pending = Vec::new();
+    let mut wanted = false;
+    let mut buffer = [0u8; 1024];
     loop {
         let n = file.read(&mut buffer).ok()?;
-        text.extend_from_slice(&buffer[..n]);
-        let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-        let rest = text.split_off(whole);
-        for line in String::from_utf8_lossy(&text).lines() {
-            let first = line.split(' ').next().unwrap_or("");
-            if let Some((start, stop)) = first.split_once('-').filter(|_| !first.ends_with(':')) {
-                let number = |t: &str| u64::from_str_radix(t, 16).ok();
-                let (start, stop) = (number(start)?, number(stop)?);
-                entries.extend(current.take());
-                if start >= end {
-                    return Some(entries);
+        pending.extend_from_slice(&buffer[..n]);
+        let whole = pending.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+        for line in std::str::from_utf8(&pending[..whole]).ok()?.lines() {
+            // Fields begin with a capital letter, addresses with a digit or a small one.
+            if line.starts_with(|c: char| c.is_ascii_uppercase()) {
+                if let (true, Some(entry)) = (wanted, entries.last_mut()) {
+                    entry.add(line);
                 }
-                if start < from {
-                    continue;
-                }
-                let mut words = line.split_ascii_whitespace().skip(1);
-                let perms = words.next()?.to_owned();
-                let offset = number(words.next()?)?;
-                let dev = words.next()?;
-                let (major, minor) = dev.split_once(':')?;
-                let dev = libc::makedev(number(major)? as u32, number(minor)? as u32);
-                current =
-                    Some(Entry { start, end: stop, perms, offset, id: (dev, words.next()?.parse().ok()?), ..Entry::default() });
                 continue;
             }
-            let Some(entry) = &mut current else { continue };
-            let Some((field, value)) = line.split_once(':') else { continue };
-            if field == "VmFlags" {
-                entry.flags = value.split_ascii_whitespace().map(str::to_owned).collect();
-            } else if let Some(kb) = value.trim().strip_suffix(" kB").and_then(|v| v.parse().ok()) {
-                entry.kb.insert(field.to_owned(), kb);
+            let entry = Entry::begin(line)?;
+            if entry.seen.start >= end {
+                return Some(entries);
+            }
+            wanted = entry.seen.start >= from;
+            if wanted {
+                entries.push(entry);
             }
         }
-        text = rest;
+        pending.drain(..whole);
         if n == 0 {
-            entries.extend(current.take());
             return Some(entries);
         }
+    }
+}
+
+/// A process, with what it is looked at through.
+struct Subject {
+    pid: u32,
+    smaps: File,
+    pagemap: File,
+    memory: File,
+}
+
+impl Subject {
+    fn open(pid: u32) -> Option<Subject> {
+        let open = |name: &str| File::open(format!("/proc/{pid}/{name}")).ok();
+        Some(Subject { pid, smaps: open("smaps")?, pagemap: open("pagemap")?, memory: open("mem")? })
     }
 }
 
@@ -194,6 +225,8 @@ fn goes_high(scenario: &Scenario) -> bool {
 /// Looks at a tested process, step after step.
 pub(super) struct Observer<'f> {
     frames: &'f Frames,
+    subjects: Vec<Subject>,
+    own_smaps: Option<File>,
     files: BTreeMap<Fd, Watched>,
     open: Vec<(Fd, (u64, u64))>,
     /// Some mount has a limit, so that recounting blocks could be noticed.
@@ -207,18 +240,31 @@ impl<'f> Observer<'f> {
     pub fn new(frames: &'f Frames, scenario: &Scenario, tested: &Tested<'_>) -> Observer<'f> {
         let limited = scenario.calls().any(|c| matches!(c.op, Op::Mount { size } if size > 0));
         let own = goes_high(scenario).then(|| {
-            let all = smaps(&format!("/proc/{}/smaps", tested.pid), 0, u64::MAX).unwrap_or_default();
-            all.iter().map(|e| (e.start, e.end)).collect()
+            let mut subject = Subject::open(tested.pid);
+            let all = subject.as_mut().and_then(|s| smaps(&mut s.smaps, 0, u64::MAX)).unwrap_or_default();
+            all.iter().map(|e| (e.seen.start, e.seen.end)).collect()
         });
-        Observer { frames, files: BTreeMap::new(), open: Vec::new(), limited, own }
+        let own_smaps = File::open("/proc/self/smaps").ok();
+        Observer { frames, subjects: Vec::new(), own_smaps, files: BTreeMap::new(), open: Vec::new(), limited, own }
+    }
+
+    /// Where the process is looked at, in `subjects`.
+    fn subject(&mut self, pid: u32) -> Option<usize> {
+        if let Some(at) = self.subjects.iter().position(|s| s.pid == pid) {
+            return Some(at);
+        }
+        self.subjects.push(Subject::open(pid)?);
+        Some(self.subjects.len() - 1)
     }
 
     /// The scenario's mappings.
-    fn mappings(&self, pid: u32) -> Option<Vec<Entry>> {
-        let Some(own) = &self.own else { return smaps(&format!("/proc/{pid}/smaps"), 0, END) };
-        let mut all = smaps(&format!("/proc/{pid}/smaps"), 0, u64::MAX)?;
+    fn mappings(&mut self, pid: u32) -> Option<Vec<Entry>> {
+        let at = self.subject(pid)?;
+        let file = &mut self.subjects[at].smaps;
+        let Some(own) = &self.own else { return smaps(file, 0, END) };
+        let mut all = smaps(file, 0, u64::MAX)?;
         // Its own may have grown since.
-        all.retain(|e| !own.iter().any(|&(start, end)| start < e.end && e.start < end));
+        all.retain(|e| !own.iter().any(|&(start, end)| start < e.seen.end && e.seen.start < end));
         Some(all)
     }
 
@@ -235,7 +281,7 @@ impl<'f> Observer<'f> {
                 let inode_locked =
                     tested.blocked().any(|(_, op)| matches!(op, Op::Pwrite { .. } | Op::Fallocate { .. } | Op::Ftruncate { .. }));
                 for (&fd, watched) in &self.files {
-                    watched.look(fd, self.limited, inode_locked, &mut seen.0);
+                    watched.look(fd, self.limited, inode_locked, self.own_smaps.as_mut(), &mut seen.0);
                 }
             }
             self.process(tested, who as Who, pid, &entries, &mut seen.0);
@@ -254,33 +300,31 @@ impl<'f> Observer<'f> {
         let Some(&(_, id)) = self.open.iter().find(|(open, _)| *open == fd) else { return Ok(Outcome::err(Errno::EBADF)) };
         let entries = self.mappings(pid).unwrap_or_default();
         self.remember_files(pid, &entries);
-        let Some(watched) = self.files.values().find(|w| w.id == id) else { return Err(not("not a file in memory")) };
         let index = offset / PAGE_SIZE;
+        let mut mapped = Vec::new();
+        for (_, pid) in tested.processes() {
+            let (Some(entries), Some(at)) = (self.mappings(pid), self.subject(pid)) else { continue };
+            for e in entries.iter().filter(|e| e.id == id) {
+                let place = (index * PAGE_SIZE).checked_sub(e.offset).map(|at| e.seen.start + at);
+                let Some(place) = place.filter(|&place| place < e.seen.end) else { continue };
+                let mut word = [0u8; 8];
+                let here = self.subjects[at].pagemap.read_exact_at(&mut word, place / PAGE_SIZE * 8).is_ok() && {
+                    let seen = self.page(u64::from_ne_bytes(word));
+                    seen.present && seen.file
+                };
+                if here {
+                    mapped.push((pid, place, e.seen.locked));
+                }
+            }
+        }
+        let Some(watched) = self.files.values().find(|w| w.id == id) else { return Err(not("not a file in memory")) };
         let cached = || {
             let (cached, _) = sys::cachestat(watched.file.as_fd(), index * PAGE_SIZE, PAGE_SIZE)
                 .map_err(|e| not(&format!("cachestat: {e}")))?;
             Ok(cached > 0)
         };
-        if !swap_is_free() || index >= EYE_LEN / PAGE_SIZE || !cached()? {
+        if !swap_is_free() || !cached()? {
             return Ok(Outcome::ok(0));
-        }
-        let mut mapped = Vec::new();
-        for (_, pid) in tested.processes() {
-            let Some(entries) = self.mappings(pid) else { continue };
-            let Ok(pagemap) = File::open(format!("/proc/{pid}/pagemap")) else { continue };
-            for e in entries.iter().filter(|e| e.id == id) {
-                let Some(at) = (index * PAGE_SIZE).checked_sub(e.offset).map(|at| e.start + at).filter(|&at| at < e.end) else {
-                    continue;
-                };
-                let mut word = [0u8; 8];
-                let here = pagemap.read_exact_at(&mut word, at / PAGE_SIZE * 8).is_ok() && {
-                    let seen = self.page(u64::from_ne_bytes(word));
-                    seen.present && seen.file
-                };
-                if here {
-                    mapped.push((pid, at, e.flags.iter().any(|f| f == "lo")));
-                }
-            }
         }
         match mapped[..] {
             [] => sys::pageout(watched.file.as_fd(), index).map_err(|e| not(&format!("MADV_PAGEOUT: {e}")))?,
@@ -328,17 +372,17 @@ impl<'f> Observer<'f> {
         }
     }
 
-    fn process(&self, tested: &Tested<'_>, who: Who, pid: u32, entries: &[Entry], seen: &mut BTreeMap<Key, Seen>) {
+    fn process(&mut self, tested: &Tested<'_>, who: Who, pid: u32, entries: &[Entry], seen: &mut BTreeMap<Key, Seen>) {
         let unseen = RssSeen { anon: Envelope::Unseen, shmem: Envelope::Unseen, swap: Envelope::Unseen };
         seen.insert(Key::Rss(who), Seen::Rss(unseen));
-        seen.insert(Key::Vmas(who), Seen::Vmas(entries.iter().map(Entry::seen).collect()));
-        let Ok(pagemap) = File::open(format!("/proc/{pid}/pagemap")) else { return };
-        let mut readable = Vec::new();
-        for entry in entries {
-            let pages = entry.start / PAGE_SIZE..entry.end / PAGE_SIZE;
-            let small = pages.end - pages.start <= 2 * EDGE;
-            let incore = (who == 0 && small).then(|| tested.mincore(entry.start, (pages.end - pages.start) as usize)).flatten();
-            let mut words = vec![0u8; if small { (pages.end - pages.start) as usize * 8 } else { 0 }];
+        seen.insert(Key::Vmas(who), Seen::Vmas(entries.iter().map(|e| e.seen.clone()).collect()));
+        let Some(at) = self.subject(pid) else { return };
+        let Subject { pagemap, memory, .. } = &self.subjects[at];
+        for VmaSeen { start, end, prot, .. } in entries.iter().map(|e| &e.seen) {
+            let (pages, count) = (start / PAGE_SIZE..end / PAGE_SIZE, ((end - start) / PAGE_SIZE) as usize);
+            let small = count as u64 <= 2 * EDGE;
+            let incore = (who == 0 && small).then(|| tested.mincore(*start, count)).flatten();
+            let mut words = vec![0u8; if small { count * 8 } else { 0 }];
             if small && pagemap.read_exact_at(&mut words, pages.start * 8).is_err() {
                 continue;
             }
@@ -355,20 +399,12 @@ impl<'f> Observer<'f> {
                     p.mincore = Envelope::Is(incore[(page - pages.start) as usize]);
                 }
                 let addr = page * PAGE_SIZE;
-                if p.present && entry.prot().contains(PROT_READ) {
-                    readable.push(addr);
+                // Not with process_vm_readv: that pins pages, which unshares anonymous ones.
+                let mut bytes = [0u8; PAGE_SIZE as usize];
+                if p.present && prot.contains(PROT_READ) && memory.read_exact_at(&mut bytes, addr).is_ok() {
+                    p.bytes = Envelope::Is(Bytes(CELL_AT.map(|at| Some(bytes[at as usize]))));
                 }
                 seen.insert(Key::Page(who, addr), Seen::Page(p));
-            }
-        }
-        // Not with process_vm_readv: that pins pages, which unshares anonymous ones.
-        let Ok(memory) = File::open(format!("/proc/{pid}/mem")) else { return };
-        for addr in readable {
-            let mut page = [0u8; PAGE_SIZE as usize];
-            if memory.read_exact_at(&mut page, addr).is_ok()
-                && let Some(Seen::Page(p)) = seen.get_mut(&Key::Page(who, addr))
-            {
-                p.bytes = Envelope::Is(Bytes(CELL_AT.map(|at| Some(page[at as usize]))));
             }
         }
     }
@@ -391,12 +427,12 @@ impl<'f> Observer<'f> {
 }
 
 impl Watched {
-    fn look(&self, fd: Fd, limited: bool, inode_locked: bool, seen: &mut BTreeMap<Key, Seen>) {
+    fn look(&self, fd: Fd, limited: bool, inode_locked: bool, own_smaps: Option<&mut File>, seen: &mut BTreeMap<Key, Seen>) {
         let Ok(size) = sys::size(self.file.as_fd()) else { return };
         let stat = (!limited).then(|| self.file.metadata().ok()).flatten();
         let blocks = stat.map_or(Envelope::Unseen, |stat| Envelope::Is(stat.blocks() as i64));
-        let swapped = smaps("/proc/self/smaps", self.eye.at(), self.eye.at() + 1)
-            .and_then(|e| e.first().map(|e| e.pages("Swap")))
+        let swapped = own_smaps
+            .and_then(|file| Some(smaps(file, self.eye.at(), self.eye.at() + 1)?.first()?.seen.swap))
             .map_or(Envelope::Unseen, Envelope::Is);
         seen.insert(Key::File(fd), Seen::File(FileSeen { size, blocks, swapped }));
         let pages = size.div_ceil(PAGE_SIZE);

@@ -383,12 +383,19 @@ pub(super) fn cpus() -> Vec<usize> {
     }
 }
 
-/// Run before everything that is not so urgent: on one CPU, whoever posts a job gets the CPU back when the executor sleeps. False
-/// if this is not allowed.
-pub(super) fn urgent() -> bool {
-    let param = libc::sched_param { sched_priority: 1 };
+/// Run before everything that is not urgent, taking turns with whatever else is; or like everybody else again. Where that is not
+/// allowed, nothing changes.
+pub(super) fn urgent(urgent: bool) {
+    let param = libc::sched_param { sched_priority: i32::from(urgent) };
     // SAFETY: the structure is initialised.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &param) == 0 }
+    unsafe { libc::sched_setscheduler(0, if urgent { libc::SCHED_RR } else { libc::SCHED_OTHER }, &param) };
+}
+
+/// The process is killed when it has been urgent for so long without ever waiting.
+pub(super) fn bound_urgency(seconds: u64) {
+    let limit = libc::rlimit { rlim_cur: seconds * 1_000_000, rlim_max: seconds * 1_000_000 };
+    // SAFETY: the structure is initialised.
+    unsafe { libc::setrlimit(libc::RLIMIT_RTTIME, &limit) };
 }
 
 /// Let others run.
@@ -416,6 +423,9 @@ pub(super) fn begin_tested() {
     unsafe {
         libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32);
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+        // A mapping without pages between the scenario's and the program's: who reads smaps need not read on.
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        libc::mmap(super::observe::END as *mut libc::c_void, 4096, libc::PROT_NONE, flags, -1, 0);
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = trapped as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO;

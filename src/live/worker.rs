@@ -4,7 +4,8 @@
 //! The watcher forks the tested process for one scenario. Each thread of the scenario is an executor that takes one operation
 //! after the other from its [`Slot`](sys::Slot). No time is measured to find out whether an operation is blocked: an executor
 //! whose job is open and whose `wchan` names a wait for a userfault sleeps there until somebody wakes it. Watcher and executors
-//! share one CPU, where the executors go first.
+//! share one CPU, where they take turns and go before everybody else: when the watcher has yielded, it has the CPU back as soon as
+//! no executor can go on, or when one has run for very long.
 
 use super::sys::{self, Forked, Letters, Raw, Slots};
 use crate::errno::Errno;
@@ -20,7 +21,7 @@ pub(super) const MAX_THREADS: usize = 12;
 /// One more executor of the first process looks at its memory.
 const EYE: usize = MAX_THREADS;
 /// When nothing has come to rest for so long, the scenario is given up.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(4);
 /// A thread that sleeps, waits for no userfault and does not move for so long, while another one is blocked, waits for its lock.
 const LOCK_WAIT: Duration = Duration::from_millis(40);
 
@@ -56,13 +57,12 @@ impl std::fmt::Display for Stopped {
 pub(super) struct Bench {
     slots: Slots,
     letters: Letters,
-    urgent: bool,
 }
 
 impl Bench {
     /// Prepare. The caller is pinned to a CPU already.
     pub fn new() -> std::io::Result<Bench> {
-        Ok(Bench { slots: Slots::new(MAX_THREADS + 1)?, letters: Letters::new()?, urgent: true })
+        Ok(Bench { slots: Slots::new(MAX_THREADS + 1)?, letters: Letters::new()? })
     }
 }
 
@@ -109,9 +109,8 @@ fn tested(bench: &Bench, threads: usize) -> ! {
     sys::die_with_parent();
     sys::leave_group();
     sys::begin_tested();
-    if bench.urgent {
-        sys::urgent();
-    }
+    sys::bound_urgency(2 * PATIENCE.as_secs());
+    sys::urgent(true);
     for me in (1..threads).chain([EYE]) {
         let (slots, letters) = (bench.slots.clone(), bench.letters);
         let started = std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
@@ -161,12 +160,17 @@ impl<'b> Tested<'b> {
         (e.alive, e.tid, e.pid) = (true, slot.tid(), slot.pid());
     }
 
+    /// Is there such a thread, with nothing to do?
+    pub fn is_ready(&self, thread: usize) -> bool {
+        self.executors.get(thread).is_some_and(|e| e.alive && e.op.is_none())
+    }
+
     /// Start an operation. False if the thread does not exist, or is still in another one.
     pub fn post(&mut self, thread: usize, op: &Op, child: Option<usize>) -> bool {
-        let Some(e) = self.executors.get_mut(thread).filter(|e| e.alive && e.op.is_none()) else { return false };
-        if !self.bench.slots[thread].post(op, child.unwrap_or(0) as u32) {
+        if !self.is_ready(thread) || !self.bench.slots[thread].post(op, child.unwrap_or(0) as u32) {
             return false;
         }
+        let e = &mut self.executors[thread];
         e.op = Some(op.clone());
         e.child = child;
         true
@@ -240,6 +244,7 @@ impl<'b> Tested<'b> {
         let since = Instant::now();
         let mut last: Vec<Standing> = Vec::new();
         let mut still_since = Instant::now();
+        sys::sched_yield();
         loop {
             let now: Vec<Standing> = (0..self.executors.len()).map(|me| self.standing(me)).collect();
             let moving = now.iter().any(|s| matches!(s, Standing::Moving));
