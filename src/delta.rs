@@ -149,6 +149,10 @@ deltas! {
         since: V6_1, merged: "v6.9, and v6.1 stable", commit: "c88033efe9a3",
         notice: "closing a userfaultfd takes the write protection off the pages",
     }
+    UFFD_BELOW_MMAP_MIN_ADDR {
+        since: V6_1, merged: "v6.1, v6.12 and v6.18 stable", commit: "",
+        notice: "the ioctls take ranges below vm.mmap_min_addr, where something may have been mapped; before EINVAL",
+    }
     UFFD_WP_RESET_ON_MREMAP {
         since: V6_1, merged: "v6.13, and v6.1 stable", commit: "0cef0bb836e3",
         notice: "mremap without UFFD_FEATURE_EVENT_REMAP takes the write protection off the pages that it moves",

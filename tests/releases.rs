@@ -453,6 +453,12 @@ mmap(0x200000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, 
 }
 
 #[test]
+fn ranges_below_mmap_min_addr_are_taken_as_any_other() {
+    let wake = "userfaultfd(O_NONBLOCK) = 3\nioctl(3, UFFDIO_API, {api=0xaa, features=0})\nioctl(3, UFFDIO_WAKE, {start=0x1000, len=4096})";
+    last_answers(wake, ["-1 EINVAL", "-1 EINVAL", "0", "0", "0"]);
+}
+
+#[test]
 fn a_delta_is_there_from_its_kernel_on() {
     for delta in Delta::ALL {
         let about = delta.about();

@@ -2,8 +2,9 @@
 //! Sequences that were recorded on real kernels, judged against the model of the same release.
 //!
 //! A recording is a text of JSON lines: the first line names the kernel, each other line is a case with its operations and
-//! what they answered. [`convert()`] makes a scenario of a case, and an [`Archive`] keeps those; [`judge`] replays one and compares every answer: return values,
-//! errnos, out fields, messages, signals with their address, the bytes that loads got, who was blocked and when it went on.
+//! what they answered. [`convert()`] makes a scenario of a case, and an [`Archive`] keeps those; [`judge`] replays one and compares
+//! every answer: return values, errnos, out fields, messages, signals with their address, the bytes that loads got, who was
+//! blocked and when it went on.
 //! It compares what could be seen as well (`| ...` lines): files, mappings, page-table entries, page flags. A case whose answers
 //! are all alike may still differ in that.
 
@@ -16,7 +17,8 @@ pub use convert::{NotCovered, convert};
 use crate::observe::Difference;
 use crate::patch::Revision;
 use crate::replay::{Answer, replay};
-use crate::scenario::{self, Step};
+use crate::scenario::{self, Call, Expect, Step};
+use crate::syscall::Op;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -107,7 +109,6 @@ pub const NAMED: &[(&str, &str)] = &[
         "two threads were woken by one call, and either may come first: a load sees the other's store or does not",
     ),
     ("unwatched-bytes", "the model holds four bytes of a page, and another one was read"),
-    ("mmap-min-addr", "an address below vm.mmap_min_addr is not mapped in the model, but is no error of its own either"),
 ];
 
 /// Run a case on a revision and compare.
@@ -158,15 +159,13 @@ fn named(scenario: &scenario::Scenario, line: &str, model: &str) -> Option<&'sta
     if byte && model.trim_start_matches("= ") == "?" {
         return Some("unwatched-bytes");
     }
-    if resumed_together(scenario) && line.contains("resumed> = 0x") && model.contains("0x") {
-        return Some("woken-together");
-    }
-    let low = |key: &str| {
-        let hex = line.split(key).nth(1).and_then(|rest| rest.strip_prefix("0x"))?;
-        let digits: String = hex.chars().take_while(char::is_ascii_hexdigit).collect();
-        u64::from_str_radix(&digits, 16).ok().filter(|&at| at < 0x1_0000)
-    };
-    (low("start=").is_some() || low("dst=").is_some()).then_some("mmap-min-addr")
+    // One of the two bytes must be what the other thread, which was waiting too, has stored.
+    let stored = scenario.steps.iter().filter_map(|s| match s {
+        Step::Op(Call { op: Op::Store { value, .. }, expect: Expect::Blocked, .. }) => Some(format!("0x{value:02x}")),
+        _ => None,
+    });
+    let other = |byte: String| line.ends_with(&byte) || model.ends_with(&byte);
+    (line.contains("resumed> = 0x") && stored.into_iter().any(other)).then_some("woken-together")
 }
 
 /// All cases of a recording.

@@ -34,20 +34,20 @@ pub const UFFD_API_REGISTER_MODES: u64 = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_R
 /// Fidelity: MIRROR
 /// Locks:    none
 /// Errors:   EINVAL
-pub(crate) fn validate_range(start: u64, len: u64) -> KResult {
+pub(crate) fn validate_range(k: &Kernel, start: u64, len: u64) -> KResult {
     if !start.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
     }
-    validate_unaligned_range(start, len)
+    validate_unaligned_range(k, start, len)
 }
 
-/// Is the range a whole number of pages long, and in user space?
+/// Is the range a whole number of pages long, and in user space? UFFD_BELOW_MMAP_MIN_ADDR: all of user space.
 ///
 /// Kernel:   fs/userfaultfd.c:validate_unaligned_range @ v6.6 (the rest of validate_range before)
 /// Fidelity: MIRROR
 /// Locks:    none
 /// Errors:   EINVAL
-pub(crate) fn validate_unaligned_range(start: u64, len: u64) -> KResult {
+pub(crate) fn validate_unaligned_range(k: &Kernel, start: u64, len: u64) -> KResult {
     let task_size = TASK_SIZE;
     if !len.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
@@ -55,7 +55,7 @@ pub(crate) fn validate_unaligned_range(start: u64, len: u64) -> KResult {
     if len == 0 {
         return Err(EINVAL);
     }
-    if start < MMAP_MIN_ADDR {
+    if !k.has(Delta::UFFD_BELOW_MMAP_MIN_ADDR) && start < MMAP_MIN_ADDR {
         return Err(EINVAL);
     }
     if start >= task_size {
@@ -133,7 +133,7 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
         vm_flags |= VM_UFFD_MINOR;
     }
 
-    if let Err(e) = validate_range(start, len) {
+    if let Err(e) = validate_range(k, start, len) {
         k.branch("bad range: -EINVAL");
         return Outcome::err(e);
     }
@@ -284,7 +284,7 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
     let mm = k.ctx(ctx).mm.unwrap_or(MmId::DANGLING);
     let wp_async = k.ctx(ctx).features.contains(UFFD_FEATURE_WP_ASYNC);
 
-    if let Err(e) = validate_range(start, len) {
+    if let Err(e) = validate_range(k, start, len) {
         k.branch("bad range: -EINVAL");
         return Outcome::err(e);
     }
