@@ -46,10 +46,11 @@ pub async fn run_op(k: &Kernel, op: &Op) -> End {
         let result = user_access(k, access, FAULT_FLAG_DEFAULT | FAULT_FLAG_USER).await;
         return access_end(k, access, result);
     }
-    let outcome = system_call(k, op).await;
-    k.task_mut(k.current()).in_syscall = false;
-    exit_to_user_mode(k);
-    if k.task(k.current()).fatal_signal_pending && !matches!(op, Op::Exit) {
+    let outcome = match fd_of(op) {
+        Some(fd) => on_fd(k, fd, op).await,
+        None => system_call(k, op).await,
+    };
+    if exit_to_user_mode(k) && !matches!(op, Op::Exit) {
         return End::Killed;
     }
     End::Returned(outcome)
@@ -67,8 +68,9 @@ pub async fn run_resumed(k: &Kernel) -> End {
 }
 
 fn access_end(k: &Kernel, access: UserAccess, result: AccessResult) -> End {
-    k.task_mut(k.current()).in_syscall = false;
-    if result != AccessResult::Blocked {
+    if result == AccessResult::Blocked {
+        k.task_mut(k.current()).in_syscall = false;
+    } else {
         exit_to_user_mode(k);
     }
     match result {
@@ -82,20 +84,77 @@ fn access_end(k: &Kernel, access: UserAccess, result: AccessResult) -> End {
     }
 }
 
-/// What must hold whenever a task goes back to user mode, and the delivery of a handled signal.
-fn exit_to_user_mode(k: &Kernel) {
+/// What must hold whenever a task goes back to user mode, and the delivery of a handled signal. True: a fatal one is pending.
+fn exit_to_user_mode(k: &Kernel) -> bool {
     let task = k.current();
+    if k.s().held.iter().any(|h| h.task == task) {
+        report_held(k, task);
+    }
+    let mut t = k.task_mut(task);
+    t.in_syscall = false;
+    t.signal_pending = false;
+    t.fatal_signal_pending
+}
+
+#[cold]
+fn report_held(k: &Kernel, task: TaskId) {
     let held: Vec<_> = k.s().held.iter().filter(|h| h.task == task).map(|h| h.lock).collect();
     for lock in held {
         k.report(Symptom::LockHeldAtReturn, || format!("{lock:?} still held on return to user mode"));
     }
-    k.task_mut(task).signal_pending = false;
 }
 
-/// The system-call table. The largest calls are boxed: every call would pay for the room that they take.
+/// The descriptor that a call works on, if it is one of those that [`on_fd`] carries out.
+fn fd_of(op: &Op) -> Option<Fd> {
+    match *op {
+        Op::Ftruncate { fd, .. }
+        | Op::Fallocate { fd, .. }
+        | Op::Pread { fd, .. }
+        | Op::Pwrite { fd, .. }
+        | Op::Lseek { fd, .. }
+        | Op::AddSeals { fd, .. }
+        | Op::Fstat { fd }
+        | Op::Fstatfs { fd }
+        | Op::UffdApi { fd, .. }
+        | Op::UffdRegister { fd, .. }
+        | Op::UffdUnregister { fd, .. }
+        | Op::UffdWake { fd, .. }
+        | Op::UffdCopy { fd, .. }
+        | Op::UffdZeropage { fd, .. }
+        | Op::UffdContinue { fd, .. }
+        | Op::UffdPoison { fd, .. }
+        | Op::UffdWriteprotect { fd, .. }
+        | Op::UffdRead { fd }
+        | Op::Poll { fd }
+        | Op::Reclaim { fd, .. } => Some(fd),
+        Op::Load { .. }
+        | Op::Store { .. }
+        | Op::MemfdCreate { .. }
+        | Op::Mount { .. }
+        | Op::Open { .. }
+        | Op::Unlink { .. }
+        | Op::Close { .. }
+        | Op::Mmap { .. }
+        | Op::Munmap { .. }
+        | Op::Mprotect { .. }
+        | Op::Mremap { .. }
+        | Op::Madvise { .. }
+        | Op::Mlock { .. }
+        | Op::Munlock { .. }
+        | Op::Mincore { .. }
+        | Op::Userfaultfd { .. }
+        | Op::Fork
+        | Op::Exit
+        | Op::Kill { .. }
+        | Op::Swapon { .. }
+        | Op::Swapoff => None,
+    }
+}
+
+/// The calls that work on no descriptor, or on one as a number. The largest are boxed: every call would pay for the room that they
+/// take.
 async fn system_call(k: &Kernel, op: &Op) -> Outcome {
     match *op {
-        Op::Load { .. } | Op::Store { .. } => Outcome::err(ENOSYS),
         Op::MemfdCreate { sealing } => install(k, shmem::file::sys_memfd_create(k, sealing).await).await,
         Op::Mount { size } => vfs::sys_mount(k, size).map(|()| 0).into(),
         Op::Open { path, read, write, creat } => install(k, vfs::sys_open(k, path, read, write, creat).await).await,
@@ -150,26 +209,8 @@ async fn system_call(k: &Kernel, op: &Op) -> Outcome {
         }
         Op::Swapon { slots } => mm::swapfile::swapon(k, slots).map(|()| 0).into(),
         Op::Swapoff => mm::swapfile::swapoff(k).await.map(|()| 0).into(),
-        Op::Ftruncate { fd, .. }
-        | Op::Fallocate { fd, .. }
-        | Op::Pread { fd, .. }
-        | Op::Pwrite { fd, .. }
-        | Op::Lseek { fd, .. }
-        | Op::AddSeals { fd, .. }
-        | Op::Fstat { fd }
-        | Op::Fstatfs { fd }
-        | Op::UffdApi { fd, .. }
-        | Op::UffdRegister { fd, .. }
-        | Op::UffdUnregister { fd, .. }
-        | Op::UffdWake { fd, .. }
-        | Op::UffdCopy { fd, .. }
-        | Op::UffdZeropage { fd, .. }
-        | Op::UffdContinue { fd, .. }
-        | Op::UffdPoison { fd, .. }
-        | Op::UffdWriteprotect { fd, .. }
-        | Op::UffdRead { fd }
-        | Op::Poll { fd }
-        | Op::Reclaim { fd, .. } => on_fd(k, fd, op).await,
+        // On a descriptor: see on_fd. A load or a store is no call at all.
+        _ => Outcome::err(ENOSYS),
     }
 }
 

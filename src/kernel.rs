@@ -918,8 +918,7 @@ macro_rules! accessors {
                 Ok(live) => return live,
                 Err(borrow) => drop(borrow),
             }
-            self.use_after_free($what, id.number());
-            Ref::map(self.s.borrow(), |s| s.$arena.tomb())
+            self.stale($what, id.number(), |s| s.$arena.tomb())
         }
         #[doc = concat!("The ", $what, " for writing; a stale id is reported as a use after free, and the write is lost.")]
         #[inline]
@@ -928,8 +927,7 @@ macro_rules! accessors {
                 Ok(live) => return live,
                 Err(borrow) => drop(borrow),
             }
-            self.use_after_free($what, id.number());
-            RefMut::map(self.s.borrow_mut(), |s| s.$arena.tomb_mut())
+            self.stale_mut($what, id.number(), |s| s.$arena.tomb_mut())
         }
     )* };
 }
@@ -991,17 +989,35 @@ impl Kernel {
     /// The page, for writing. A stale id is reported, and writes to the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page_mut(&self, id: PageId) -> RefMut<'_, Page> {
-        if id.pfn as usize >= self.s.borrow().mem_map.len() {
-            self.use_after_free("page", id.pfn);
-            return self.run.nowhere.borrow_mut();
+        let live = RefMut::filter_map(self.s.borrow_mut(), |s| {
+            s.mem_map.get_mut(id.pfn as usize).filter(|p| p.generation == id.generation && p.refcount > 0)
+        });
+        match live {
+            Ok(live) => return live,
+            Err(borrow) => drop(borrow),
         }
-        let page = RefMut::map(self.s.borrow_mut(), |s| &mut s.mem_map[id.pfn as usize]);
-        if page.generation == id.generation && page.refcount > 0 {
-            return page;
-        }
-        drop(page);
+        self.stale_page_mut(id)
+    }
+
+    #[cold]
+    fn stale_page_mut(&self, id: PageId) -> RefMut<'_, Page> {
         self.use_after_free("page", id.pfn);
-        RefMut::map(self.s.borrow_mut(), |s| &mut s.mem_map[id.pfn as usize])
+        match RefMut::filter_map(self.s.borrow_mut(), |s| s.mem_map.get_mut(id.pfn as usize)) {
+            Ok(next_owner) => next_owner,
+            Err(_) => self.run.nowhere.borrow_mut(),
+        }
+    }
+
+    #[cold]
+    fn stale<T>(&self, what: &str, number: u16, tomb: impl FnOnce(&State) -> &T) -> Ref<'_, T> {
+        self.use_after_free(what, number);
+        Ref::map(self.s.borrow(), tomb)
+    }
+
+    #[cold]
+    fn stale_mut<T>(&self, what: &str, number: u16, tomb: impl FnOnce(&mut State) -> &mut T) -> RefMut<'_, T> {
+        self.use_after_free(what, number);
+        RefMut::map(self.s.borrow_mut(), tomb)
     }
 
     #[cold]
@@ -1053,16 +1069,11 @@ impl Kernel {
     /// `let _f = k.enter("shmem_fault", || format!("pgoff={pgoff}"));`
     #[inline]
     pub fn enter(&self, func: &'static str, args: impl FnOnce() -> String) -> Entered<'_> {
-        if self.run.tracing.get() {
-            self.enter_traced(func, args());
-            Entered { k: Some(self), task: self.run.current.get().unwrap_or(TaskId::DANGLING), func }
-        } else {
-            Entered { k: None, task: TaskId::DANGLING, func }
-        }
+        Entered(if self.run.tracing.get() { Some(self.enter_traced(func, args())) } else { None })
     }
 
     #[cold]
-    fn enter_traced(&self, func: &'static str, args: String) {
+    fn enter_traced(&self, func: &'static str, args: String) -> Frame<'_> {
         let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
         self.run.trace.borrow_mut().push(Record { task, event: Event::Enter { func, args } });
         let mut stacks = self.run.stacks.borrow_mut();
@@ -1071,6 +1082,7 @@ impl Kernel {
             stacks.resize(slot + 1, Vec::new());
         }
         stacks[slot].push(func);
+        Frame { k: self, task, func }
     }
 
     /// Take one of `of` alternatives where C leaves the outcome undefined. Which one is decided outside (all are explored).
@@ -1137,22 +1149,33 @@ impl Kernel {
     }
 }
 
-/// Says when a mirrored function is left.
-pub struct Entered<'k> {
-    k: Option<&'k Kernel>,
+/// Says when a mirrored function is left. Empty unless tracing was on when it was entered.
+pub struct Entered<'k>(Option<Frame<'k>>);
+
+/// A mirrored function that was entered and is to be traced.
+struct Frame<'k> {
+    k: &'k Kernel,
     task: TaskId,
     func: &'static str,
 }
 
 impl Drop for Entered<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(k) = self.k {
-            let func = self.func;
-            k.run.trace.borrow_mut().push(Record { task: self.task, event: Event::Exit { func } });
-            let slot = if self.task == TaskId::DANGLING { 0 } else { self.task.idx() };
-            if let Some(stack) = k.run.stacks.borrow_mut().get_mut(slot) {
-                stack.pop();
-            }
+        if let Some(frame) = &self.0 {
+            frame.left();
+        }
+    }
+}
+
+impl Frame<'_> {
+    #[cold]
+    fn left(&self) {
+        let Frame { k, task, func } = *self;
+        k.run.trace.borrow_mut().push(Record { task, event: Event::Exit { func } });
+        let slot = if task == TaskId::DANGLING { 0 } else { task.idx() };
+        if let Some(stack) = k.run.stacks.borrow_mut().get_mut(slot) {
+            stack.pop();
         }
     }
 }

@@ -10,19 +10,20 @@ use crate::event::{Event, Symptom};
 use crate::kernel::*;
 use crate::mm::locking::{self, LockId, LockMode};
 use crate::patch::Revision;
-use crate::point::Pause;
+use crate::point::{self, Pause};
 use crate::syscall::{Op, Outcome};
 use slab::Slab;
+use std::cell::Cell as StdCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 /// An operation under way.
 struct Running {
     task: TaskId,
     op: Op,
-    future: Pin<Box<dyn Future<Output = End>>>,
+    runner: Runner,
     pause: Option<Pause>,
     /// How many of [`Machine::steps`] were its own.
     own: u64,
@@ -63,15 +64,52 @@ pub struct Completed {
     pub outcome: Option<Outcome>,
 }
 
-/// Poll an operation as its task. Its end, or why it does not go on.
-fn poll_in(k: &Kernel, task: TaskId, future: &mut Pin<Box<dyn Future<Output = End>>>) -> Result<End, Option<Pause>> {
-    k.run.current.set(Some(task));
-    k.run.pause.set(None);
-    let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    k.run.current.set(None);
-    match polled {
-        Poll::Ready(end) => Ok(end),
-        Poll::Pending => Err(k.run.pause.get()),
+/// What a [`Runner`] is to do.
+enum Job {
+    /// Carry out an operation.
+    Op(Op),
+    /// Go on with the fault that the task was parked in.
+    Resume,
+}
+
+/// Where a [`Runner`] finds its job, and leaves how the job ended.
+#[derive(Default)]
+struct Desk {
+    job: StdCell<Option<Job>>,
+    end: StdCell<Option<End>>,
+}
+
+/// A stack to run operations on, one after the other: a future that never ends. An operation is over in the time that it takes to
+/// allocate the future that it needs.
+struct Runner {
+    desk: Rc<Desk>,
+    future: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Runner {
+    fn new(k: Rc<Kernel>) -> Runner {
+        let desk = Rc::new(Desk::default());
+        let shared = Rc::clone(&desk);
+        let future = Box::pin(async move {
+            loop {
+                match shared.job.take() {
+                    Some(Job::Op(op)) => shared.end.set(Some(entry::run_op(&k, &op).await)),
+                    Some(Job::Resume) => shared.end.set(Some(entry::run_resumed(&k).await)),
+                    None => {}
+                }
+                point::rest().await;
+            }
+        });
+        Runner { desk, future }
+    }
+
+    /// Go on as this task. How its job ended, or why it does not go on.
+    fn poll_in(&mut self, k: &Kernel, task: TaskId) -> Result<End, Option<Pause>> {
+        k.run.current.set(Some(task));
+        k.run.pause.set(None);
+        let _ = self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        k.run.current.set(None);
+        self.desk.end.take().ok_or_else(|| k.run.pause.get())
     }
 }
 
@@ -80,6 +118,8 @@ pub struct Machine {
     /// The kernel. Plain data whenever [`Kernel::is_quiescent`].
     pub k: Rc<Kernel>,
     running: Slab<Running>,
+    /// Runners whose job has ended.
+    idle: Vec<Runner>,
     completed: Vec<Completed>,
     /// Steps made, but for those round a loop that somebody else must end.
     steps: u64,
@@ -94,12 +134,12 @@ impl Machine {
         let mm = crate::mm::fork::mm_alloc(&k);
         let group = k.sm().procs.insert(Process { mm: Some(mm), privileged: true, ..Process::default() });
         k.sm().tasks.insert(Task { group, ..Task::default() });
-        Machine { k, running: Slab::new(), completed: Vec::new(), steps: 0 }
+        Machine { k, running: Slab::new(), idle: Vec::new(), completed: Vec::new(), steps: 0 }
     }
 
     /// Go on with a quiescent kernel.
     pub fn resume(kernel: Kernel) -> Machine {
-        Machine { k: Rc::new(kernel), running: Slab::new(), completed: Vec::new(), steps: 0 }
+        Machine { k: Rc::new(kernel), running: Slab::new(), idle: Vec::new(), completed: Vec::new(), steps: 0 }
     }
 
     /// The first task of the first process.
@@ -146,14 +186,16 @@ impl Machine {
         }
     }
 
-    fn future(&self, op: Op) -> Pin<Box<dyn Future<Output = End>>> {
-        let k = Rc::clone(&self.k);
-        Box::pin(async move { entry::run_op(&k, &op).await })
+    /// A runner with something to do.
+    fn runner(&mut self, job: Job) -> Runner {
+        let runner = self.idle.pop().unwrap_or_else(|| Runner::new(Rc::clone(&self.k)));
+        runner.desk.job.set(Some(job));
+        runner
     }
 
     fn spawn(&mut self, task: TaskId, op: Op) {
-        let future = self.future(op.clone());
-        self.running.insert(Running { task, op, future, pause: None, own: 0, round: NEVER, since: NEVER });
+        let runner = self.runner(Job::Op(op.clone()));
+        self.running.insert(Running { task, op, runner, pause: None, own: 0, round: NEVER, since: NEVER });
     }
 
     /// A parked fault that has been woken becomes a running operation again.
@@ -173,17 +215,9 @@ impl Machine {
             if self.running.iter().any(|(_, r)| r.task == task) {
                 continue;
             }
-            let k = Rc::clone(&self.k);
-            let future = Box::pin(async move { entry::run_resumed(&k).await });
-            self.running.insert(Running {
-                task,
-                op: entry::op_of(access),
-                future,
-                pause: None,
-                own: 0,
-                round: NEVER,
-                since: NEVER,
-            });
+            let runner = self.runner(Job::Resume);
+            let op = entry::op_of(access);
+            self.running.insert(Running { task, op, runner, pause: None, own: 0, round: NEVER, since: NEVER });
         }
     }
 
@@ -227,9 +261,10 @@ impl Machine {
         if let Some(Pause::Spin(_)) = r.pause {
             r.round = self.steps - r.own;
         }
-        match poll_in(&self.k, task, &mut r.future) {
+        match r.runner.poll_in(&self.k, task) {
             Ok(end) => {
-                let op = self.running.remove(key).op;
+                let Running { op, runner, .. } = self.running.remove(key);
+                self.idle.push(runner);
                 self.ended(task, op, end);
             }
             Err(pause) => self.paused(key, pause),
@@ -282,14 +317,19 @@ impl Machine {
     /// Other operations that ended meanwhile are in [`take_completed`](Machine::take_completed).
     pub fn run(&mut self, task: TaskId, op: &Op) -> Result<Option<Outcome>, Refused> {
         self.can_start(task)?;
-        let mut future = self.future(op.clone());
+        let mut runner = self.runner(Job::Op(op.clone()));
         // Most operations end at once: those never get into the table.
         let mut mine = None;
-        match poll_in(&self.k, task, &mut future) {
-            Ok(End::Returned(outcome)) => mine = Some(outcome),
-            Ok(end) => self.ended(task, op.clone(), end),
+        match runner.poll_in(&self.k, task) {
+            Ok(end) => {
+                self.idle.push(runner);
+                match end {
+                    End::Returned(outcome) => mine = Some(outcome),
+                    end => self.ended(task, op.clone(), end),
+                }
+            }
             Err(pause) => {
-                let new = Running { task, op: op.clone(), future, pause: None, own: 0, round: NEVER, since: NEVER };
+                let new = Running { task, op: op.clone(), runner, pause: None, own: 0, round: NEVER, since: NEVER };
                 let key = self.running.insert(new);
                 self.paused(key, pause);
             }

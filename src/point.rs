@@ -140,6 +140,24 @@ impl Future for Spin<'_> {
     }
 }
 
+/// See [`rest`].
+#[must_use = "resting does nothing unless awaited"]
+pub struct Rest {
+    rested: bool,
+}
+
+/// Let go of the CPU between two operations: no mirrored function is under way.
+pub fn rest() -> Rest {
+    Rest { rested: false }
+}
+
+impl Future for Rest {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.rested, true) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
 /// The task stops here for ever, with all that it holds (after a BUG_ON).
 pub fn die(k: &Kernel) -> Die<'_> {
     Die { k }
