@@ -79,6 +79,18 @@ pub struct PageId {
 impl PageId {
     /// The shared zero page. It has no `struct page` in the model: PTEs that map it are special.
     pub const ZERO: PageId = PageId { pfn: u16::MAX, generation: 0 };
+
+    /// Frame and generation in one word.
+    #[inline]
+    pub(crate) fn bits(self) -> u32 {
+        (self.generation as u32) << 16 | self.pfn as u32
+    }
+
+    /// The page with these [`bits`](PageId::bits).
+    #[inline]
+    pub(crate) fn from_bits(bits: u32) -> PageId {
+        PageId { pfn: bits as u16, generation: (bits >> 16) as u16 }
+    }
 }
 impl fmt::Debug for PageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -200,8 +212,8 @@ impl Hash for Page {
     fn hash<H: Hasher>(&self, h: &mut H) {
         let (kind, id) = match self.mapping {
             PageMapping::None => (0u64, 0u64),
-            PageMapping::Inode(i) => (1, (i.idx as u64) << 16 | i.generation as u64),
-            PageMapping::Anon(a) => (2, (a.idx as u64) << 16 | a.generation as u64),
+            PageMapping::Inode(i) => (1, i.bits() as u64),
+            PageMapping::Anon(a) => (2, a.bits() as u64),
         };
         h.write_u64(self.flags.bits() as u64 | (self.refcount as u16 as u64) << 32 | (self.mapcount as u16 as u64) << 48);
         h.write_u64(kind | id << 2);
@@ -909,6 +921,9 @@ impl<'de> Deserialize<'de> for Kernel {
     }
 }
 
+/// So many rounds of a loop are never too many. See [`Kernel::endless`].
+const FEW_ROUNDS: u32 = 1000;
+
 macro_rules! accessors {
     ($($arena:ident: $id:ident => $T:ident, $get:ident, $get_mut:ident, $what:literal;)*) => { $(
         #[doc = concat!("The ", $what, "; a stale id is reported as a use after free and reads as an empty one.")]
@@ -1040,6 +1055,7 @@ impl Kernel {
     }
 
     /// Report a symptom.
+    #[cold]
     pub fn report(&self, symptom: Symptom, detail: impl FnOnce() -> String) {
         let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
         let stack = self.run.stacks.borrow().get(task.idx()).map_or(Vec::new(), |s| s.iter().map(|f| f.to_string()).collect());
@@ -1053,10 +1069,15 @@ impl Kernel {
     #[inline]
     pub fn trace(&self, event: impl FnOnce() -> Event) {
         if self.run.tracing.get() {
-            let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
-            let event = event();
-            self.run.trace.borrow_mut().push(Record { task, event });
+            self.record(event);
         }
+    }
+
+    #[cold]
+    fn record(&self, event: impl FnOnce() -> Event) {
+        let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
+        let event = event();
+        self.run.trace.borrow_mut().push(Record { task, event });
     }
 
     /// Record a branch: `k.branch("page was truncated meanwhile")`.
@@ -1069,12 +1090,13 @@ impl Kernel {
     /// `let _f = k.enter("shmem_fault", || format!("pgoff={pgoff}"));`
     #[inline]
     pub fn enter(&self, func: &'static str, args: impl FnOnce() -> String) -> Entered<'_> {
-        Entered(if self.run.tracing.get() { Some(self.enter_traced(func, args())) } else { None })
+        Entered(if self.run.tracing.get() { Some(self.enter_traced(func, args)) } else { None })
     }
 
     #[cold]
-    fn enter_traced(&self, func: &'static str, args: String) -> Frame<'_> {
+    fn enter_traced(&self, func: &'static str, args: impl FnOnce() -> String) -> Frame<'_> {
         let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
+        let args = args();
         self.run.trace.borrow_mut().push(Record { task, event: Event::Enter { func, args } });
         let mut stacks = self.run.stacks.borrow_mut();
         let slot = if task == TaskId::DANGLING { 0 } else { task.idx() };
@@ -1131,11 +1153,17 @@ impl Kernel {
 
     /// Count a round of a `retry:` or `repeat:` loop; after very many the loop is reported as endless and the task stops.
     /// Returns true when it is time to give up.
+    #[inline]
     pub fn endless(&self, what: &'static str) -> bool {
-        // A call may go over every page there is, and some count a round for each.
-        let limit = 1000 + 4 * u32::from(self.s.borrow().config.nr_frames);
         let n = self.run.rounds.get().saturating_add(1);
         self.run.rounds.set(n);
+        n >= FEW_ROUNDS && self.too_many(n, what)
+    }
+
+    #[cold]
+    fn too_many(&self, n: u32, what: &'static str) -> bool {
+        // A call may go over every page there is, and some count a round for each.
+        let limit = FEW_ROUNDS + 4 * u32::from(self.s.borrow().config.nr_frames);
         if n == limit {
             self.report(Symptom::EndlessLoop, || format!("{what} went round {limit} times"));
         }

@@ -302,15 +302,16 @@ impl Machine {
     pub fn settle(&mut self) {
         loop {
             self.unpark();
+            if self.running.is_empty() {
+                return;
+            }
             let next = self.running.iter().filter(|(_, r)| self.can_go_on(r)).min_by_key(|(_, r)| r.task).map(|(key, _)| key);
             match next {
                 Some(key) => self.poll(key),
                 None => break,
             }
         }
-        if !self.running.is_empty() {
-            self.report_dead_waits();
-        }
+        self.report_dead_waits();
     }
 
     /// Run one operation and all that it sets in motion. Its outcome, or None if it is blocked.
