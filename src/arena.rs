@@ -54,10 +54,13 @@ macro_rules! define_id {
     };
 }
 
+/// Nobody has an id with the generation of a slot that is not live, so the generation is all that a lookup has to compare.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 struct Slot<T> {
     generation: NonZeroU16,
-    value: Option<T>,
+    live: bool,
+    /// The default if not live.
+    value: T,
 }
 
 /// Objects of one kind. See the module text for what it promises.
@@ -89,17 +92,19 @@ impl<I, T: Default> Default for Arena<I, T> {
     }
 }
 
-impl<I: ArenaId, T> Arena<I, T> {
+impl<I: ArenaId, T: Default> Arena<I, T> {
     /// Put `value` into the lowest free slot.
     pub fn insert(&mut self, value: T) -> I {
         self.live += 1;
         let idx = if self.live as usize > self.slots.len() {
-            self.slots.push(Slot { generation: NonZeroU16::MIN, value: None });
+            self.slots.push(Slot { generation: NonZeroU16::MIN, live: true, value });
             self.slots.len() - 1
         } else {
-            self.slots.iter().position(|s| s.value.is_none()).expect("live count says that a slot is free")
+            let idx = self.slots.iter().position(|s| !s.live).expect("live count says that a slot is free");
+            self.slots[idx].live = true;
+            self.slots[idx].value = value;
+            idx
         };
-        self.slots[idx].value = Some(value);
         I::from_parts(idx as u16, self.slots[idx].generation)
     }
 
@@ -109,7 +114,8 @@ impl<I: ArenaId, T> Arena<I, T> {
         if slot.generation.get() != id.generation() {
             return None;
         }
-        let value = slot.value.take()?;
+        let value = std::mem::take(&mut slot.value);
+        slot.live = false;
         slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU16::MIN);
         self.live -= 1;
         Some(value)
@@ -119,14 +125,14 @@ impl<I: ArenaId, T> Arena<I, T> {
     #[inline]
     pub fn get(&self, id: I) -> Option<&T> {
         let slot = self.slots.get(id.idx())?;
-        if slot.generation.get() != id.generation() { None } else { slot.value.as_ref() }
+        if slot.generation.get() != id.generation() { None } else { Some(&slot.value) }
     }
 
     /// The object for writing, or None when the id is stale.
     #[inline]
     pub fn get_mut(&mut self, id: I) -> Option<&mut T> {
         let slot = self.slots.get_mut(id.idx())?;
-        if slot.generation.get() != id.generation() { None } else { slot.value.as_mut() }
+        if slot.generation.get() != id.generation() { None } else { Some(&mut slot.value) }
     }
 
     /// The object that stands in for a stale one, after the use has been reported.
@@ -141,7 +147,8 @@ impl<I: ArenaId, T> Arena<I, T> {
 
     /// Live objects in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (I, &T)> + '_ {
-        self.slots.iter().enumerate().filter_map(|(i, s)| s.value.as_ref().map(|v| (I::from_parts(i as u16, s.generation), v)))
+        let live = self.slots.iter().enumerate().filter(|(_, s)| s.live);
+        live.map(|(i, s)| (I::from_parts(i as u16, s.generation), &s.value))
     }
 
     /// How many objects are live.
@@ -170,17 +177,13 @@ impl<V: Copy> Sparse<V> {
     #[inline]
     fn find(&self, key: u32) -> Result<usize, usize> {
         let entries = self.0.as_slice();
-        let Some(first) = entries.first() else { return Err(0) };
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Err(0) };
         let guess = key.wrapping_sub(first.0) as usize;
         match entries.get(guess) {
             Some(e) if e.0 == key => Ok(guess),
-            _ => self.search(key),
+            None if last.0 < key => Err(entries.len()),
+            _ => entries.binary_search_by_key(&key, |e| e.0),
         }
-    }
-
-    #[inline(never)]
-    fn search(&self, key: u32) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&key, |e| e.0)
     }
 
     /// The value at `key`.
@@ -192,13 +195,15 @@ impl<V: Copy> Sparse<V> {
     /// Store a value, or remove with None. Returns what was there.
     #[inline]
     pub fn set(&mut self, key: u32, value: Option<V>) -> Option<V> {
+        if let Some(v) = value
+            && self.0.last().is_none_or(|last| last.0 < key)
+        {
+            self.0.push((key, v));
+            return None;
+        }
         match (self.find(key), value) {
             (Ok(i), Some(v)) => Some(std::mem::replace(&mut self.0[i].1, v)),
             (Ok(i), None) => Some(self.0.remove(i).1),
-            (Err(i), Some(v)) if i == self.0.len() => {
-                self.0.push((key, v));
-                None
-            }
             (Err(i), Some(v)) => {
                 self.0.insert(i, (key, v));
                 None

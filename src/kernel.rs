@@ -885,13 +885,15 @@ pub struct Run {
 #[derive(Default)]
 pub struct Kernel {
     s: RefCell<State>,
+    /// A copy of the VMA that was read last, for most calls look at one VMA many times. Gone with every way of writing to a VMA.
+    last_vma: StdCell<Option<(VmaId, Vma)>>,
     /// Not state.
     pub run: Run,
 }
 
 impl Clone for Kernel {
     fn clone(&self) -> Self {
-        Kernel { s: RefCell::new(self.s.borrow().clone()), run: Run::default() }
+        Kernel::new(self.s.borrow().clone())
     }
 }
 impl PartialEq for Kernel {
@@ -917,7 +919,7 @@ impl Serialize for Kernel {
 }
 impl<'de> Deserialize<'de> for Kernel {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Ok(Kernel { s: RefCell::new(State::deserialize(d)?), run: Run::default() })
+        Ok(Kernel::new(State::deserialize(d)?))
     }
 }
 
@@ -950,7 +952,7 @@ macro_rules! accessors {
 impl Kernel {
     /// A kernel that is about to run `state`.
     pub fn new(state: State) -> Kernel {
-        Kernel { s: RefCell::new(state), run: Run::default() }
+        Kernel { s: RefCell::new(state), last_vma: StdCell::new(None), run: Run::default() }
     }
 
     /// The whole state.
@@ -962,12 +964,18 @@ impl Kernel {
     /// The whole state, for writing.
     #[inline]
     pub fn sm(&self) -> RefMut<'_, State> {
+        self.last_vma.set(None);
+        self.s.borrow_mut()
+    }
+
+    /// The whole state, for writing to anything but VMAs.
+    #[inline]
+    pub(crate) fn sm_without_vmas(&self) -> RefMut<'_, State> {
         self.s.borrow_mut()
     }
 
     accessors! {
         mms: MmId => MmStruct, mm, mm_mut, "mm_struct";
-        vmas: VmaId => Vma, vma_ref, vma_mut, "vm_area_struct";
         tables: TableId => PageTable, table, table_mut, "page table";
         inodes: InodeId => Inode, inode, inode_mut, "inode";
         sbs: SbId => SuperBlock, sb, sb_mut, "super_block";
@@ -979,10 +987,44 @@ impl Kernel {
         procs: ProcId => Process, process, process_mut, "process";
     }
 
+    /// The VMA; a stale id is reported as a use after free and reads as an empty one.
+    #[inline]
+    pub fn vma_ref(&self, id: VmaId) -> Ref<'_, Vma> {
+        match Ref::filter_map(self.s.borrow(), |s| s.vmas.get(id)) {
+            Ok(live) => return live,
+            Err(borrow) => drop(borrow),
+        }
+        self.stale("vm_area_struct", id.number(), |s| s.vmas.tomb())
+    }
+
+    /// The VMA for writing; a stale id is reported as a use after free, and the write is lost.
+    #[inline]
+    pub fn vma_mut(&self, id: VmaId) -> RefMut<'_, Vma> {
+        match RefMut::filter_map(self.sm(), |s| s.vmas.get_mut(id)) {
+            Ok(live) => return live,
+            Err(borrow) => drop(borrow),
+        }
+        self.stale_mut("vm_area_struct", id.number(), |s| s.vmas.tomb_mut())
+    }
+
     /// A copy of the VMA.
     #[inline]
     pub fn vma(&self, id: VmaId) -> Vma {
-        *self.vma_ref(id)
+        match self.last_vma.get() {
+            Some((last, vma)) if last == id => vma,
+            _ => self.read_vma(id),
+        }
+    }
+
+    fn read_vma(&self, id: VmaId) -> Vma {
+        let live = self.s.borrow().vmas.get(id).copied();
+        match live {
+            Some(vma) => {
+                self.last_vma.set(Some((id, vma)));
+                vma
+            }
+            None => *self.vma_ref(id),
+        }
     }
 
     /// A copy of the file.
@@ -994,11 +1036,17 @@ impl Kernel {
     /// A copy of the page. A stale id is reported, and reads the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page(&self, id: PageId) -> Page {
-        let page = self.s.borrow().mem_map.get(id.pfn as usize).copied().unwrap_or_default();
-        if page.generation != id.generation || page.refcount <= 0 {
-            self.use_after_free("page", id.pfn);
+        let found = self.s.borrow().mem_map.get(id.pfn as usize).copied();
+        match found {
+            Some(page) if page.generation == id.generation && page.refcount > 0 => page,
+            _ => self.stale_page(id),
         }
-        page
+    }
+
+    #[cold]
+    fn stale_page(&self, id: PageId) -> Page {
+        self.use_after_free("page", id.pfn);
+        self.s.borrow().mem_map.get(id.pfn as usize).copied().unwrap_or_default()
     }
 
     /// The page, for writing. A stale id is reported, and writes to the frame's next owner, as it would in a kernel.

@@ -5,7 +5,7 @@
 //! on, until nothing moves any more. For a schedule of one's own, start operations ([`Machine::start`]) and [`Machine::step`]
 //! them from one preemption point to the next.
 
-use crate::entry::{self, End};
+use crate::entry::{self, Answer, End};
 use crate::event::{Event, Symptom};
 use crate::kernel::*;
 use crate::mm::locking::{self, LockId, LockMode};
@@ -76,6 +76,7 @@ enum Job {
 #[derive(Default)]
 struct Desk {
     job: StdCell<Option<Job>>,
+    answer: Answer,
     end: StdCell<Option<End>>,
 }
 
@@ -92,11 +93,12 @@ impl Runner {
         let shared = Rc::clone(&desk);
         let future = Box::pin(async move {
             loop {
-                match shared.job.take() {
-                    Some(Job::Op(op)) => shared.end.set(Some(entry::run_op(&k, &op).await)),
-                    Some(Job::Resume) => shared.end.set(Some(entry::run_resumed(&k).await)),
-                    None => {}
-                }
+                let end = match shared.job.take() {
+                    Some(Job::Op(op)) => Some(entry::run_op(&k, &op, &shared.answer).await),
+                    Some(Job::Resume) => Some(entry::run_resumed(&k, &shared.answer).await),
+                    None => None,
+                };
+                shared.end.set(end);
                 point::rest().await;
             }
         });
@@ -118,7 +120,7 @@ pub struct Machine {
     /// The kernel. Plain data whenever [`Kernel::is_quiescent`].
     pub k: Rc<Kernel>,
     running: Slab<Running>,
-    /// Runners whose job has ended.
+    /// Runners whose job has ended, and whose answer has been taken.
     idle: Vec<Runner>,
     completed: Vec<Completed>,
     /// Steps made, but for those round a loop that somebody else must end.
@@ -186,38 +188,47 @@ impl Machine {
         }
     }
 
-    /// A runner with something to do.
-    fn runner(&mut self, job: Job) -> Runner {
-        let runner = self.idle.pop().unwrap_or_else(|| Runner::new(Rc::clone(&self.k)));
+    /// An idle runner that is given something to do.
+    fn runner(&mut self, job: Job) -> &mut Runner {
+        if self.idle.is_empty() {
+            self.idle.push(Runner::new(Rc::clone(&self.k)));
+        }
+        let runner = self.idle.last_mut().expect("there is one");
         runner.desk.job.set(Some(job));
         runner
     }
 
+    fn insert(&mut self, task: TaskId, op: Op) -> usize {
+        let runner = self.idle.pop().expect("it has just been given something to do");
+        self.running.insert(Running { task, op, runner, pause: None, own: 0, round: NEVER, since: NEVER })
+    }
+
     fn spawn(&mut self, task: TaskId, op: Op) {
-        let runner = self.runner(Job::Op(op.clone()));
-        self.running.insert(Running { task, op, runner, pause: None, own: 0, round: NEVER, since: NEVER });
+        self.runner(Job::Op(op.clone()));
+        self.insert(task, op);
     }
 
     /// A parked fault that has been woken becomes a running operation again.
+    #[inline]
     fn unpark(&mut self) {
+        let any_parked = self.k.s().tasks.iter().any(|(_, t)| t.blocked.is_some());
+        if any_parked {
+            self.unpark_woken();
+        }
+    }
+
+    fn unpark_woken(&mut self) {
         let woken: Vec<(TaskId, UserAccess)> = {
             let s = self.k.s();
-            if s.tasks.iter().all(|(_, t)| t.blocked.is_none()) {
-                return;
-            }
-            s.tasks
-                .iter()
-                .filter(|(_, t)| t.state == TaskState::Running)
-                .filter_map(|(id, t)| t.blocked.as_ref().map(|b| (id, b.access)))
-                .collect()
+            let running = s.tasks.iter().filter(|(_, t)| t.state == TaskState::Running);
+            running.filter_map(|(id, t)| t.blocked.as_ref().map(|b| (id, b.access))).collect()
         };
         for (task, access) in woken {
             if self.running.iter().any(|(_, r)| r.task == task) {
                 continue;
             }
-            let runner = self.runner(Job::Resume);
-            let op = entry::op_of(access);
-            self.running.insert(Running { task, op, runner, pause: None, own: 0, round: NEVER, since: NEVER });
+            self.runner(Job::Resume);
+            self.insert(task, entry::op_of(access));
         }
     }
 
@@ -264,8 +275,9 @@ impl Machine {
         match r.runner.poll_in(&self.k, task) {
             Ok(end) => {
                 let Running { op, runner, .. } = self.running.remove(key);
+                let outcome = runner.desk.answer.take();
                 self.idle.push(runner);
-                self.ended(task, op, end);
+                self.ended(task, op, end, outcome);
             }
             Err(pause) => self.paused(key, pause),
         }
@@ -283,10 +295,10 @@ impl Machine {
         r.pause = pause;
     }
 
-    fn ended(&mut self, task: TaskId, op: Op, end: End) {
+    fn ended(&mut self, task: TaskId, op: Op, end: End, outcome: Option<Outcome>) {
         self.steps += 1;
         match end {
-            End::Returned(outcome) => self.completed.push(Completed { task, op, outcome: Some(outcome) }),
+            End::Returned => self.completed.push(Completed { task, op, outcome }),
             End::Blocked => {}
             End::Killed => {
                 self.completed.push(Completed { task, op, outcome: None });
@@ -299,39 +311,41 @@ impl Machine {
     }
 
     /// Let everything run that can, until nothing can go on. Afterwards a lock that nobody will ever release is reported.
+    #[inline]
     pub fn settle(&mut self) {
+        self.unpark();
+        if !self.running.is_empty() {
+            self.go_on();
+        }
+    }
+
+    fn go_on(&mut self) {
         loop {
-            self.unpark();
-            if self.running.is_empty() {
-                return;
-            }
             let next = self.running.iter().filter(|(_, r)| self.can_go_on(r)).min_by_key(|(_, r)| r.task).map(|(key, _)| key);
             match next {
                 Some(key) => self.poll(key),
                 None => break,
             }
+            self.unpark();
         }
-        self.report_dead_waits();
+        if !self.running.is_empty() {
+            self.report_dead_waits();
+        }
     }
 
     /// Run one operation and all that it sets in motion. Its outcome, or None if it is blocked.
     /// Other operations that ended meanwhile are in [`take_completed`](Machine::take_completed).
     pub fn run(&mut self, task: TaskId, op: &Op) -> Result<Option<Outcome>, Refused> {
         self.can_start(task)?;
-        let mut runner = self.runner(Job::Op(op.clone()));
+        let k = Rc::clone(&self.k);
+        let runner = self.runner(Job::Op(op.clone()));
         // Most operations end at once: those never get into the table.
         let mut mine = None;
-        match runner.poll_in(&self.k, task) {
-            Ok(end) => {
-                self.idle.push(runner);
-                match end {
-                    End::Returned(outcome) => mine = Some(outcome),
-                    end => self.ended(task, op.clone(), end),
-                }
-            }
+        match runner.poll_in(&k, task) {
+            Ok(End::Returned) => mine = runner.desk.answer.take(),
+            Ok(end) => self.ended(task, op.clone(), end, None),
             Err(pause) => {
-                let new = Running { task, op: op.clone(), runner, pause: None, own: 0, round: NEVER, since: NEVER };
-                let key = self.running.insert(new);
+                let key = self.insert(task, op.clone());
                 self.paused(key, pause);
             }
         }

@@ -232,22 +232,22 @@ pub fn is_free(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
 /// sleeping lock is taken under a spin lock. False: look closer, with [`check_order`] and [`is_free`].
 #[inline]
 fn take_clear(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
-    {
-        let s = &mut *k.sm();
-        if !s.waiting.is_empty() || s.held.iter().any(|h| h.lock.rank() >= lock.rank()) {
-            return false;
-        }
-        if let Some(page) = lock.page() {
-            match s.mem_map.get_mut(page.pfn as usize) {
-                Some(p) if p.generation == page.generation && p.refcount > 0 && !p.flags.contains(PG_locked) => {
-                    p.flags.insert(PG_locked);
-                }
-                _ => return false,
-            }
-        }
-        s.held.push(Held { lock, task, mode });
+    let s = &mut *k.sm_without_vmas();
+    if !s.waiting.is_empty() || s.held.spilled() || s.held.len() == s.held.inline_size() {
+        return false;
     }
-    k.trace(|| Event::Lock(lock, mode));
+    if s.held.iter().any(|h| h.lock.rank() >= lock.rank()) {
+        return false;
+    }
+    if let Some(page) = lock.page() {
+        match s.mem_map.get_mut(page.pfn as usize) {
+            Some(p) if p.generation == page.generation && p.refcount > 0 && !p.flags.contains(PG_locked) => {
+                p.flags.insert(PG_locked);
+            }
+            _ => return false,
+        }
+    }
+    s.held.push(Held { lock, task, mode });
     true
 }
 
@@ -325,7 +325,8 @@ impl Future for Acquire<'_> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
         let k = self.k;
-        if !self.begun && !k.run.preempt.get() && take_clear(k, self.lock, self.mode, k.current()) {
+        let plain = !self.begun && !k.run.preempt.get() && !k.run.tracing.get();
+        if plain && take_clear(k, self.lock, self.mode, k.current()) {
             return Poll::Ready(());
         }
         self.poll_closely()
@@ -333,6 +334,8 @@ impl Future for Acquire<'_> {
 }
 
 impl Acquire<'_> {
+    /// With every look, and every event.
+    #[inline(never)]
     fn poll_closely(&mut self) -> Poll<()> {
         let k = self.k;
         if !self.begun {
@@ -371,16 +374,15 @@ pub fn try_acquire(k: &Kernel, lock: LockId, mode: LockMode) -> bool {
 /// Release a lock. For the page lock the holder may be another task, as in the kernel.
 #[inline]
 pub fn release(k: &Kernel, lock: LockId, mode: LockMode) {
-    if !release_last(k, Held { lock, task: k.current(), mode }) {
+    if k.run.tracing.get() || !release_last(k, Held { lock, task: k.current(), mode }) {
         release_any(k, lock, mode);
     }
-    k.trace(|| Event::Unlock(lock, mode));
 }
 
 /// Release the lock that was taken last, if it is this one.
 #[inline]
 fn release_last(k: &Kernel, held: Held) -> bool {
-    let s = &mut *k.sm();
+    let s = &mut *k.sm_without_vmas();
     if s.held.last() != Some(&held) {
         return false;
     }
@@ -394,6 +396,7 @@ fn release_last(k: &Kernel, held: Held) -> bool {
     true
 }
 
+#[inline(never)]
 fn release_any(k: &Kernel, lock: LockId, mode: LockMode) {
     let task = k.current();
     let mut s = k.sm();
@@ -412,6 +415,7 @@ fn release_any(k: &Kernel, lock: LockId, mode: LockMode) {
     if at.is_none() {
         k.report(Symptom::BadUnlock, || format!("{lock:?} released but not held"));
     }
+    k.trace(|| Event::Unlock(lock, mode));
 }
 
 /// `down_write` to `down_read` without letting go.
