@@ -1036,17 +1036,11 @@ impl Kernel {
     /// A copy of the page. A stale id is reported, and reads the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page(&self, id: PageId) -> Page {
-        let found = self.s.borrow().mem_map.get(id.pfn as usize).copied();
-        match found {
-            Some(page) if page.generation == id.generation && page.refcount > 0 => page,
-            _ => self.stale_page(id),
+        let page = self.s.borrow().mem_map.get(id.pfn as usize).copied().unwrap_or_default();
+        if page.generation != id.generation || page.refcount <= 0 {
+            self.use_after_free("page", id.pfn);
         }
-    }
-
-    #[cold]
-    fn stale_page(&self, id: PageId) -> Page {
-        self.use_after_free("page", id.pfn);
-        self.s.borrow().mem_map.get(id.pfn as usize).copied().unwrap_or_default()
+        page
     }
 
     /// The page, for writing. A stale id is reported, and writes to the frame's next owner, as it would in a kernel.

@@ -239,15 +239,17 @@ fn take_clear(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
     if s.held.iter().any(|h| h.lock.rank() >= lock.rank()) {
         return false;
     }
-    if let Some(page) = lock.page() {
-        match s.mem_map.get_mut(page.pfn as usize) {
-            Some(p) if p.generation == page.generation && p.refcount > 0 && !p.flags.contains(PG_locked) => {
-                p.flags.insert(PG_locked);
-            }
+    let page = match lock.page() {
+        Some(page) => match s.mem_map.get_mut(page.pfn as usize) {
+            Some(p) if p.generation == page.generation && p.refcount > 0 && !p.flags.contains(PG_locked) => Some(p),
             _ => return false,
-        }
-    }
+        },
+        None => None,
+    };
     s.held.push(Held { lock, task, mode });
+    if let Some(p) = page {
+        p.flags.insert(PG_locked);
+    }
     true
 }
 
