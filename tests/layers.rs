@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 6] = [
     &["spec", "rules", "observe"],
     &["scenario"],
     &["corpus", "replay", "random", "recorded"],
-    &["report"],
+    &["report", "ask"],
 ];
 
 /// The state names the revision it runs and the locks it holds; nothing else of the mirrored code may appear below it.

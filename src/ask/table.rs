@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Cells with their answers, and tables of them in which those that answer alike stand together.
+
+use super::answer::{Answer, Visible, ask, event};
+use super::confirm::Confirmed;
+use super::{Cell, Mapping, Operation, Query, Registration, State, kernel_name};
+use crate::patch::Revision;
+use std::collections::BTreeMap;
+
+/// A cell, answered by the model, and where it was recorded by a kernel too.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The question.
+    pub cell: Cell,
+    /// The model's answers, by revision.
+    pub answers: Vec<Answer>,
+    /// The answers of the kernels that the revisions model.
+    pub recorded: Vec<Option<Visible>>,
+}
+
+/// Everything that was asked for.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// On these revisions.
+    pub revisions: Vec<Revision>,
+    /// The cells, in the order of [`Query::cells`].
+    pub cells: Vec<Answered>,
+}
+
+/// How far a cell is confirmed on one revision.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Standing {
+    /// A real kernel answered the same.
+    Recorded,
+    /// No recording holds it.
+    ModelOnly,
+    /// A real kernel answered something else.
+    Differs,
+}
+
+impl Answered {
+    /// How far its answer on the revision at this place is confirmed.
+    pub fn standing(&self, at: usize) -> Standing {
+        match &self.recorded[at] {
+            None => Standing::ModelOnly,
+            Some(seen) if *seen == self.answers[at].visible() => Standing::Recorded,
+            Some(_) => Standing::Differs,
+        }
+    }
+
+    /// In a table; None if the page cannot come to its state there.
+    fn short(&self, at: usize) -> Option<String> {
+        match (&self.recorded[at], &self.answers[at]) {
+            (Some(seen), answer) if *seen != answer.visible() => {
+                let model = match answer {
+                    Answer::NoSuchState { call, .. } => format!("{} fails", name_of(call)),
+                    Answer::Made(made) => made.short(),
+                };
+                Some(format!("**{}** (model: {model})", seen_short(seen)))
+            }
+            (_, Answer::NoSuchState { .. }) => None,
+            (_, Answer::Made(made)) => Some(made.short()),
+        }
+    }
+}
+
+/// The name of a call: `MADV_GUARD_INSTALL`, `UFFDIO_POISON`, `munmap`.
+fn name_of(call: &str) -> &str {
+    let mut words = call.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words.clone().find(|w| w.starts_with("MADV_") || w.starts_with("UFFDIO_")).or(words.next()).unwrap_or(call)
+}
+
+/// What a kernel showed, as far as it did, in the words of [`Made::short`](super::answer::Made::short).
+fn seen_short(seen: &Visible) -> String {
+    match seen {
+        Visible::NoSuchState { call, answer } => format!("{} answers {answer}", name_of(call)),
+        Visible::Made { result, message, page } => {
+            let errno = result.strip_prefix("-1 ").and_then(|r| r.split(' ').next());
+            match (errno, message) {
+                (Some(errno), _) => errno.to_owned(),
+                (None, Some(flags)) => format!("message {}", event(*flags)),
+                (None, None) if result.starts_with("SIG") => result.clone(),
+                (None, None) => {
+                    let bits = page.split(' ').next().unwrap_or("");
+                    let what = match bits.trim_end_matches('w') {
+                        "-" => "nothing",
+                        "pf" => "cache page",
+                        "pa" => "anon page",
+                        "pz" => "zero page",
+                        "sg" => "guard marker",
+                        _ if bits == "sw" => "marker or swap",
+                        _ => "poison marker or swap",
+                    };
+                    format!("0: {what}{}", if bits.ends_with('w') { " wp" } else { "" })
+                }
+            }
+        }
+    }
+}
+
+/// Answer a query, on as many threads as the machine has.
+pub fn answers(query: &Query, confirmed: &Confirmed) -> Answers {
+    let cells = query.cells();
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let share = cells.len().div_ceil(threads).max(1);
+    let answered = |cell: &Cell| Answered {
+        cell: *cell,
+        answers: query.revisions.iter().map(|&r| ask(cell, r).answer).collect(),
+        recorded: query.revisions.iter().map(|&r| confirmed.answer(cell, r).cloned()).collect(),
+    };
+    let done = parking_lot::Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for (number, part) in cells.chunks(share).enumerate() {
+            let (answered, done) = (&answered, &done);
+            scope.spawn(move || {
+                let part: Vec<Answered> = part.iter().map(answered).collect();
+                done.lock().insert(number, part);
+            });
+        }
+    });
+    Answers { revisions: query.revisions.clone(), cells: done.into_inner().into_values().flatten().collect() }
+}
+
+/// A table to be printed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Table {
+    /// The columns' names; the first is that of the rows' names.
+    pub head: Vec<String>,
+    /// The rows; each begins with its name.
+    pub rows: Vec<Vec<String>>,
+    /// What is the same in all of it, and left out.
+    pub notes: Vec<String>,
+}
+
+/// What a kernel answers, by revision; None where there is no such cell.
+type Text = Vec<Option<String>>;
+
+/// Can both stand in one place?
+fn fits(a: &[Option<String>], b: &[Option<String>]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.is_none() || b.is_none() || a == b)
+}
+
+fn fill(a: &mut [Option<String>], b: &[Option<String>]) {
+    for (a, b) in a.iter_mut().zip(b) {
+        if a.is_none() {
+            a.clone_from(b);
+        }
+    }
+}
+
+/// Put neighbours together that can be: members, and what they have in common.
+fn gathered<T: Copy>(all: impl Iterator<Item = (T, Vec<Text>)>) -> Vec<(Vec<T>, Vec<Text>)> {
+    let mut groups: Vec<(Vec<T>, Vec<Text>)> = Vec::new();
+    for (member, texts) in all {
+        match groups.iter_mut().find(|(_, have)| have.iter().zip(&texts).all(|(a, b)| fits(a, b))) {
+            Some((members, have)) => {
+                members.push(member);
+                have.iter_mut().zip(&texts).for_each(|(a, b)| fill(a, b));
+            }
+            None => groups.push((vec![member], texts)),
+        }
+    }
+    groups
+}
+
+/// How many cells are confirmed, of how many.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    recorded: usize,
+    of: usize,
+}
+
+impl Answers {
+    /// The cells of one table.
+    fn of(&self, operation: Operation, mapping: Mapping) -> impl Iterator<Item = &Answered> {
+        self.cells.iter().filter(move |a| a.cell.operation == operation && a.cell.mapping == mapping)
+    }
+
+    /// A run of revisions: `5.19-6.12`.
+    fn range(&self, from: usize, to: usize) -> String {
+        let name = |at: usize| kernel_name(self.revisions[at]);
+        if from == to { name(from).to_owned() } else { format!("{}-{}", name(from), name(to)) }
+    }
+
+    /// The same for some of them.
+    pub fn ranges(&self, revisions: &[usize]) -> String {
+        let runs = revisions.chunk_by(|a, b| a + 1 == *b);
+        runs.map(|run| self.range(run[0], run[run.len() - 1])).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What stands in a place of a table: one answer, or some with the kernels that give them.
+    fn text(&self, texts: &[Option<String>]) -> String {
+        let mut kinds: Vec<(&String, Vec<usize>)> = Vec::new();
+        for (at, text) in texts.iter().enumerate() {
+            let Some(text) = text else { continue };
+            match kinds.iter_mut().find(|(kind, _)| *kind == text) {
+                Some((_, where_)) => where_.push(at),
+                None => kinds.push((text, vec![at])),
+            }
+        }
+        match &kinds[..] {
+            [] => "-".to_owned(),
+            [(text, _)] => (*text).clone(),
+            many => many.iter().map(|(text, at)| format!("{}: {text}", self.ranges(at))).collect::<Vec<_>>().join("; "),
+        }
+    }
+
+    /// The table of an operation on a mapping; None if there are no such cells.
+    pub fn table(&self, operation: Operation, mapping: Mapping) -> Option<Table> {
+        let cells: BTreeMap<(State, Registration), &Answered> =
+            self.of(operation, mapping).map(|a| ((a.cell.state, a.cell.registration), a)).collect();
+        let mut states: Vec<State> = cells.keys().map(|(s, _)| *s).collect();
+        states.dedup();
+        let mut registrations: Vec<Registration> = Registration::ALL.to_vec();
+        let n = self.revisions.len();
+        let short = |state: State, registration: Registration| -> Text {
+            cells.get(&(state, registration)).map_or(vec![None; n], |a| (0..n).map(|at| a.short(at)).collect())
+        };
+        registrations.retain(|&r| states.iter().any(|&s| short(s, r).iter().any(Option::is_some)));
+        states.retain(|&s| registrations.iter().any(|&r| short(s, r).iter().any(Option::is_some)));
+        if states.is_empty() {
+            return None;
+        }
+        let mut notes = Vec::new();
+        // A kernel that answers all of this in one way is told once.
+        let mut hidden: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for at in 0..n {
+            let mut all: Vec<String> = cells.values().filter_map(|a| a.short(at)).collect();
+            all.sort();
+            all.dedup();
+            if let ([one], true) = (&all[..], n > 1) {
+                hidden.entry(one.clone()).or_default().push(at);
+            }
+        }
+        if hidden.values().map(Vec::len).sum::<usize>() == n {
+            hidden.clear();
+        }
+        for (text, at) in &hidden {
+            notes.push(format!("{}: always {text}.", self.ranges(at)));
+        }
+        let shown = |state: State, registration: Registration| -> Text {
+            let mut text = short(state, registration);
+            hidden.values().flatten().for_each(|&at| text[at] = None);
+            text
+        };
+        let columns = gathered(registrations.iter().map(|&r| (r, states.iter().map(|&s| shown(s, r)).collect())));
+        let by_row = states.iter().enumerate().map(|(i, &s)| (s, columns.iter().map(|(_, texts)| texts[i].clone()).collect()));
+        let rows = gathered(by_row);
+        let mut table = Table { head: vec!["page".to_owned()], rows: Vec::new(), notes };
+        table.head.extend(columns.iter().map(|(members, _)| label(members, &registrations)));
+        for (members, texts) in rows {
+            let mut row = vec![members.iter().map(|s| s.word()).collect::<Vec<_>>().join(", ")];
+            for ((of, _), text) in columns.iter().zip(&texts) {
+                let mut count = Count::default();
+                for (&s, &r) in members.iter().flat_map(|s| of.iter().map(move |r| (s, r))) {
+                    let Some(a) = cells.get(&(s, r)) else { continue };
+                    for at in (0..n).filter(|&at| a.short(at).is_some() && self.could_be_recorded(at)) {
+                        count.of += 1;
+                        count.recorded += usize::from(a.standing(at) == Standing::Recorded);
+                    }
+                }
+                row.push(self.text(text) + &mark(count));
+            }
+            table.rows.push(row);
+        }
+        Some(table)
+    }
+
+    /// Is there a recording of the kernel that the revision models?
+    fn could_be_recorded(&self, at: usize) -> bool {
+        Confirmed::shipped().kernel_of(self.revisions[at]).is_some()
+    }
+
+    /// Cells in which a real kernel answers something else, with their place in [`Answers::revisions`].
+    pub fn differences(&self) -> impl Iterator<Item = (&Answered, usize)> {
+        self.cells.iter().flat_map(|a| (0..self.revisions.len()).map(move |at| (a, at))).filter(|(a, at)| {
+            a.standing(*at) == Standing::Differs
+        })
+    }
+
+    /// Cells that exist on the revision at this place, and of them those that were recorded with the same answer.
+    pub fn counts(&self, at: usize) -> (usize, usize) {
+        let exist = self.cells.iter().filter(|a| a.short(at).is_some());
+        exist.fold((0, 0), |(all, recorded), a| (all + 1, recorded + usize::from(a.standing(at) == Standing::Recorded)))
+    }
+}
+
+fn mark(count: Count) -> String {
+    match count {
+        Count { recorded: 0, .. } => String::new(),
+        Count { recorded, of } if recorded == of => " ✓".to_owned(),
+        Count { recorded, of } => format!(" ✓{recorded}/{of}"),
+    }
+}
+
+/// Some ways of registering, of those that there are: `registered`, `WP`, `MISSING without MINOR`.
+pub fn label(some: &[Registration], all: &[Registration]) -> String {
+    let mut registered: Vec<Registration> = some.iter().copied().filter(|r| *r != Registration::NONE).collect();
+    registered.sort();
+    let unregistered = some.contains(&Registration::NONE);
+    let mut universe: Vec<Registration> = all.iter().copied().filter(|r| *r != Registration::NONE).collect();
+    universe.sort();
+    let name = if registered.is_empty() {
+        return "not registered".to_owned();
+    } else if registered == universe && universe.len() > 1 {
+        "registered".to_owned()
+    } else {
+        described(&registered, &universe).unwrap_or_else(|| {
+            let words: Vec<String> = registered.iter().map(|r| r.word().to_uppercase()).collect();
+            words.join(" or ")
+        })
+    };
+    if !unregistered {
+        name
+    } else if registered == universe {
+        "registered or not".to_owned()
+    } else {
+        format!("{name}; not registered")
+    }
+}
+
+/// By what they have and do not have in common, if that says it all.
+fn described(some: &[Registration], universe: &[Registration]) -> Option<String> {
+    const NAMES: [(u64, &str); 3] = [(1, "MISSING"), (2, "WP"), (4, "MINOR")];
+    let names = |bits: u64| NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, n)| *n).collect::<Vec<_>>();
+    let mut best: Option<(usize, String)> = None;
+    for with in 0..8 {
+        for without in (0..8).filter(|w| w & with == 0) {
+            let fitting: Vec<Registration> = universe
+                .iter()
+                .copied()
+                .filter(|r| r.mode().bits() & with == with && r.mode().bits() & without == 0)
+                .collect();
+            if fitting != some {
+                continue;
+            }
+            let mut text = names(with).join(" and ");
+            if without != 0 {
+                if !text.is_empty() {
+                    text.push(' ');
+                }
+                text += &format!("without {}", names(without).join(" and "));
+            }
+            let length = (with | without).count_ones() as usize;
+            if best.as_ref().is_none_or(|(l, _)| length < *l) {
+                best = Some((length, text));
+            }
+        }
+    }
+    best.map(|(_, text)| text)
+}
