@@ -144,7 +144,19 @@ fn run(command: Command) -> Answer {
         Command::Review { paths, patch, json } => review(&paths, patch.as_deref(), json),
         Command::Replay { file, patch, trace, json } => replay(&file, patch.as_deref(), trace, json),
         Command::Recorded { files, patch, only, all, convert } => recorded(&files, patch.as_deref(), &only, all, convert),
-        Command::Ask { operation, mapping, registration, state, kernel, patch, protection, sigbus, format, scenario, confirm } => {
+        Command::Ask {
+            operation,
+            mapping,
+            registration,
+            state,
+            kernel,
+            patch,
+            protection,
+            sigbus,
+            format,
+            scenario,
+            confirm,
+        } => {
             if !confirm.is_empty() {
                 return confirmed(&confirm);
             }
@@ -249,9 +261,11 @@ fn words<T>(text: Option<&str>, all: Vec<T>, one: impl Fn(&str) -> Result<T, Str
 
 fn answered(query: &ask::Query, whole: bool, scenario: bool, format: ask::document::Format) -> Answer {
     if query.cells().is_empty() {
-        return Err("error: there is no such page: not every page state belongs to every mapping, and UFFD_FEATURE_SIGBUS is of loads \
+        return Err(
+            "error: there is no such page: not every page state belongs to every mapping, and UFFD_FEATURE_SIGBUS is of loads \
                     and stores; `faultline ask` without arguments shows all there are"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let text = match (scenario, whole) {
         (true, _) => ask::document::scenarios(query),

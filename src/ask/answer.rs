@@ -183,29 +183,15 @@ impl Made {
         self.result.is_empty()
     }
 
-    /// The errno of a call that failed.
-    pub fn errno(&self) -> Option<&str> {
-        self.result.strip_prefix("-1 ").and_then(|rest| rest.split(' ').next())
-    }
-
     /// `MISSING`, `WP WRITE`: the reason of a message, and whether it is for a store.
     pub fn event(&self) -> Option<String> {
         self.message.map(event)
     }
 
-    /// In a table: the errno alone, or 0 and what is mapped, or the message.
+    /// In a table: the errno alone, or 0 (of an access: ok) and what is mapped, or the message.
     pub fn short(&self) -> String {
-        let mut out = match (self.errno(), self.event()) {
-            (Some(errno), _) => errno.to_owned(),
-            (None, Some(event)) => format!("message {event}"),
-            (None, None) if self.result.starts_with("SIG") => self.result.clone(),
-            (None, None) if self.blocked() => "blocked".to_owned(),
-            (None, None) => return format!("0: {}", self.after.short()),
-        };
-        if self.after != self.before {
-            out += &format!(", {}", self.after.short());
-        }
-        out
+        let (out, done) = in_short(&self.result, self.message);
+        if done || self.after != self.before { format!("{out}, {}", self.after.short()) } else { out }
     }
 }
 
@@ -214,11 +200,9 @@ impl Answer {
     pub fn visible(&self) -> Visible {
         match self {
             Answer::NoSuchState { call, answer } => Visible::NoSuchState { call: call.clone(), answer: answer.clone() },
-            Answer::Made(made) => Visible::Made {
-                result: made.result.clone(),
-                message: made.message,
-                page: made.after.visible(),
-            },
+            Answer::Made(made) => {
+                Visible::Made { result: made.result.clone(), message: made.message, page: made.after.visible() }
+            }
         }
     }
 }
@@ -270,6 +254,18 @@ pub fn event(flags: UffdPagefaultFlags) -> String {
     };
     let store = if flags.contains(UFFD_PAGEFAULT_FLAG_WRITE) { " WRITE" } else { "" };
     format!("{reason}{store}")
+}
+
+/// How an operation stands, in a table; and whether it did what was asked.
+pub fn in_short(result: &str, message: Option<UffdPagefaultFlags>) -> (String, bool) {
+    match (result.strip_prefix("-1 "), message) {
+        (Some(failed), _) => (failed.split(' ').next().unwrap_or(failed).to_owned(), false),
+        (None, Some(message)) => (format!("message {}", event(message)), false),
+        (None, None) if result.starts_with("SIG") => (result.to_owned(), false),
+        (None, None) if result.is_empty() => ("blocked".to_owned(), false),
+        (None, None) if result.contains('{') || result == "0" => ("0".to_owned(), true),
+        (None, None) => ("ok".to_owned(), true),
+    }
 }
 
 /// A call of the set-up that ends like this gives no page in the state that is wanted.

@@ -14,6 +14,7 @@ use crate::scenario::{Call, Expect, Scenario, Step, parse, print};
 use crate::syscall::{Msg, Op, Out};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::sync::OnceLock;
 
 /// Answers of real kernels.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -35,14 +36,23 @@ fn all_cells() -> Vec<Cell> {
     cells
 }
 
+/// The cells by what they do.
+fn by_essence() -> &'static HashMap<Vec<Op>, Vec<Cell>> {
+    static CELLS: OnceLock<HashMap<Vec<Op>, Vec<Cell>>> = OnceLock::new();
+    CELLS.get_or_init(|| {
+        let mut cells: HashMap<Vec<Op>, Vec<Cell>> = HashMap::new();
+        for cell in all_cells() {
+            if let Some(ops) = setup::essence(&setup::scenario(&cell)) {
+                cells.entry(ops).or_default().push(cell);
+            }
+        }
+        cells
+    })
+}
+
 /// Look for the table's sequences in recordings. An error if a kernel answered one of them in two ways.
 pub fn gather(recordings: &[Recording]) -> Result<Confirmed, String> {
-    let mut cells: HashMap<Vec<Op>, Vec<Cell>> = HashMap::new();
-    for cell in all_cells() {
-        if let Some(ops) = setup::essence(&setup::scenario(&cell)) {
-            cells.entry(ops).or_default().push(cell);
-        }
-    }
+    let cells = by_essence();
     let mut confirmed = Confirmed::default();
     for recording in recordings {
         let kernel = confirmed.kernels.len();
@@ -150,7 +160,7 @@ const HEAD: &str = "\
 impl Confirmed {
     /// What ships with faultline.
     pub fn shipped() -> &'static Confirmed {
-        static SHIPPED: std::sync::OnceLock<Confirmed> = std::sync::OnceLock::new();
+        static SHIPPED: OnceLock<Confirmed> = OnceLock::new();
         SHIPPED.get_or_init(|| match Confirmed::read(include_str!("confirmed.txt")) {
             Ok(confirmed) => confirmed,
             Err(e) => panic!("src/ask/confirmed.txt: {e}"),
@@ -159,9 +169,7 @@ impl Confirmed {
 
     /// The kernel that was recorded for a release.
     pub fn kernel_of(&self, revision: Revision) -> Option<usize> {
-        self.kernels.iter().position(|name| {
-            Recording { kernel: name.clone(), cases: Vec::new() }.revision() == Some(revision)
-        })
+        self.kernels.iter().position(|name| Recording { kernel: name.clone(), cases: Vec::new() }.revision() == Some(revision))
     }
 
     /// What the kernel of a release answered.
@@ -248,12 +256,8 @@ fn rows_of(text: &str) -> Result<(Confirmed, Vec<(Row, u32, String)>), String> {
             let sigbus = text.contains(" sigbus ");
             let words: Vec<&str> = text.split(' ').filter(|w| *w != "sigbus").collect();
             let [operation, mapping, protection, print] = words[..] else { return Err(wrong()) };
-            let row = (
-                Operation::from_word(operation)?,
-                sigbus,
-                Mapping::from_word(mapping)?,
-                Protection::from_word(protection)?,
-            );
+            let row =
+                (Operation::from_word(operation)?, sigbus, Mapping::from_word(mapping)?, Protection::from_word(protection)?);
             rows.push((row, u32::from_str_radix(print, 16).map_err(|_| wrong())?, text.to_owned()));
         }
     }

@@ -5,7 +5,7 @@
 use super::answer::{Answer, ask};
 use super::confirm::Confirmed;
 use super::table::{Answered, Answers, Standing, Table, answers, label};
-use super::{Cell, Mapping, Operation, Protection, Query, Registration, State, kernel_name, setup};
+use super::{Cell, Operation, Protection, Query, Registration, State, kernel_name, setup};
 use crate::patch::Revision;
 use crate::replay::Verdicts;
 use crate::report::fold;
@@ -35,20 +35,20 @@ enum Block {
 
 const MARKS: &str = "✓: recorded on every kernel of the cell of which there is a recording (6.1, 6.12, 6.18), with the same answer, \
                      message and page. ✓3/7: so many of the answers that stand together here are. No mark: by the model alone. \
-                     **Bold**: a real kernel answered this, and the model something else; the kernel is right.";
+                     **Bold**: a real kernel answered this, and the model what stands before it; the kernel is right.";
 
 /// How to read it.
 fn legend() -> Vec<String> {
     let items = [
         "`EEXIST`: -1 with this errno; the out field of COPY, ZEROPAGE, CONTINUE and POISON is the negative errno too, unless \
          the kernel does not get that far. Nothing changes.",
-        "`0: cache page ro wp`: success, and what the page table maps afterwards: a page of the page cache, an anonymous page \
-         (a private copy) or the zero page, read-only or writable (ro, rw), write-protected by userfaultfd (wp); a marker; \
-         nothing.",
+        "`0, cache page ro wp`: success, and what the page table holds afterwards: a page of the page cache, an anonymous page \
+         (a private copy) or the zero page, read-only or writable (ro, rw), write-protected by userfaultfd (wp); a PTE marker; \
+         a swap entry; nothing. `ok, ...`: the same of an access.",
         "`message MINOR WRITE`: the thread sleeps in its access, and the monitor reads a page fault with these flags (MISSING \
          stands for neither WP nor MINOR). What is mapped meanwhile stands behind it if it changed.",
         "`SIGBUS`, `SIGSEGV_ACCERR`: the access raises the signal.",
-        "`5.14-6.1: EINVAL; 6.12-6.18: 0`: kernels that answer differently. Without a range all answer the same, as far as the \
+        "`5.14-6.1: EINVAL; 6.12-6.18: 0, ...`: kernels that answer differently. Without a range all answer the same, as far as the \
          page can come to that state there.",
         "`-`: there is no such page: it needs a registration that is not there, or that REGISTER refuses.",
     ];
@@ -70,11 +70,8 @@ pub fn whole(query: &Query, format: Format) -> String {
         ),
         Block::Heading(2, "How to read it".to_owned()),
         Block::Items(legend()),
-        Block::Table(Table {
-            head: vec!["page".to_owned(), "what it is when the operation comes".to_owned()],
-            rows: query.states.iter().map(|s| vec![s.word().to_owned(), s.about().to_owned()]).collect(),
-            notes: Vec::new(),
-        }),
+        Block::Table(words("mapping", &query.mappings, |m| (m.word(), m.about()))),
+        Block::Table(words("page, when the operation comes", &query.states, |s| (s.word(), s.about()))),
         Block::Heading(2, "Contents".to_owned()),
     ];
     let sections: Vec<(&Answers, Operation)> = query
@@ -100,6 +97,15 @@ pub fn whole(query: &Query, format: Format) -> String {
     render(&blocks, format)
 }
 
+/// Words and what they mean.
+fn words<T: Copy>(what: &str, all: &[T], one: impl Fn(T) -> (&'static str, &'static str)) -> Table {
+    let row = |word: &T| {
+        let (word, about) = one(*word);
+        vec![word.to_owned(), about.to_owned()]
+    };
+    Table { head: vec![what.to_owned(), String::new()], rows: all.iter().map(row).collect(), notes: Vec::new() }
+}
+
 fn is_sigbus(answers: &Answers) -> bool {
     answers.cells.first().is_some_and(|a| a.cell.sigbus)
 }
@@ -113,14 +119,9 @@ fn title(operation: Operation, sigbus: bool) -> String {
 
 /// The tables of an operation, with a heading for each mapping.
 fn tables(answers: &Answers, operation: Operation, query: &Query, level: usize, blocks: &mut Vec<Block>) {
-    let mut same: Vec<(Vec<Mapping>, Table)> = Vec::new();
     for &mapping in &query.mappings {
         let Some(table) = answers.table(operation, mapping) else { continue };
-        same.push((vec![mapping], table));
-    }
-    for (mappings, table) in same {
-        let words: Vec<String> = mappings.iter().map(|m| format!("{m}: {}", m.about())).collect();
-        blocks.push(Block::Heading(level, format!("{} {}", operation.word(), words.join(", "))));
+        blocks.push(Block::Heading(level, format!("{operation}, {mapping} mapping")));
         if !table.notes.is_empty() {
             blocks.push(Block::Text(table.notes.join(" ")));
         }
@@ -301,26 +302,30 @@ fn who(members: &[(&Answered, usize)], all: &Answers) -> String {
 
 /// How an answer is confirmed: lines.
 fn standing(members: &[(&Answered, usize)], all: &Answers, confirmed: &Confirmed) -> Vec<String> {
-    let mut lines = Vec::new();
+    // Which registrations were recorded, and on which kernels.
+    let mut recorded: Vec<(String, Vec<&str>)> = Vec::new();
+    let mut unlike = Vec::new();
     for (at, &revision) in all.revisions.iter().enumerate() {
+        let Some(kernel) = confirmed.kernel_of(revision).map(|k| confirmed.kernels[k].as_str()) else { continue };
         let here: Vec<&Answered> = members.iter().filter(|(_, i)| *i == at).map(|(a, _)| *a).collect();
-        let Some(kernel) = confirmed.kernel_of(revision).map(|k| &confirmed.kernels[k]) else { continue };
-        let recorded: Vec<String> = here
-            .iter()
-            .filter(|a| a.standing(at) == Standing::Recorded)
-            .map(|a| a.cell.registration.word())
-            .collect();
-        if recorded.len() == here.len() && !here.is_empty() {
-            lines.push(format!("recorded on {kernel}"));
-        } else if !recorded.is_empty() {
-            lines.push(format!("recorded on {kernel} with registration {}", recorded.join(", ")));
+        let like: Vec<String> =
+            here.iter().filter(|a| a.standing(at) == Standing::Recorded).map(|a| a.cell.registration.word()).collect();
+        if !like.is_empty() {
+            let which = if like.len() == here.len() { String::new() } else { format!(" (registration {})", like.join(", ")) };
+            match recorded.iter_mut().find(|(w, _)| *w == which) {
+                Some((_, kernels)) => kernels.push(kernel),
+                None => recorded.push((which, vec![kernel])),
+            }
         }
         for a in here.iter().filter(|a| a.standing(at) == Standing::Differs) {
             if let Some(seen) = &a.recorded[at] {
-                lines.push(format!("NOT by {kernel}, registration {}: {seen}", a.cell.registration));
+                unlike.push(format!("NOT by {kernel} (registration {}), which answered: {seen}", a.cell.registration));
             }
         }
     }
+    let mut lines: Vec<String> =
+        recorded.iter().map(|(which, kernels)| format!("recorded on {}{which}", kernels.join(", "))).collect();
+    lines.extend(unlike);
     if lines.is_empty() {
         lines.push("by the model alone".to_owned());
     }

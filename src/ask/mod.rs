@@ -14,7 +14,6 @@ pub mod document;
 pub mod setup;
 pub mod table;
 
-
 use crate::patch::Revision;
 use crate::scenario::unknown;
 use crate::syscall::RegisterMode;

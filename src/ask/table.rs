@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Cells with their answers, and tables of them in which those that answer alike stand together.
 
-use super::answer::{Answer, Visible, ask, event};
+use super::answer::{Answer, Visible, ask, in_short};
 use super::confirm::Confirmed;
 use super::{Cell, Mapping, Operation, Query, Registration, State, kernel_name};
 use crate::patch::Revision;
@@ -48,19 +48,40 @@ impl Answered {
         }
     }
 
-    /// In a table; None if the page cannot come to its state there.
+    /// The model's answer in a table; None if the page cannot come to its state there.
     fn short(&self, at: usize) -> Option<String> {
-        match (&self.recorded[at], &self.answers[at]) {
-            (Some(seen), answer) if *seen != answer.visible() => {
-                let model = match answer {
-                    Answer::NoSuchState { call, .. } => format!("{} fails", name_of(call)),
-                    Answer::Made(made) => made.short(),
-                };
-                Some(format!("**{}** (model: {model})", seen_short(seen)))
-            }
-            (_, Answer::NoSuchState { .. }) => None,
-            (_, Answer::Made(made)) => Some(made.short()),
+        match &self.answers[at] {
+            Answer::NoSuchState { .. } => None,
+            Answer::Made(made) => Some(made.short()),
         }
+    }
+
+    /// The kernel's answer in a table, where it is not the model's.
+    fn unlike(&self, at: usize) -> Option<String> {
+        let seen = self.recorded[at].as_ref().filter(|_| self.standing(at) == Standing::Differs)?;
+        let (result, message, page) = match seen {
+            Visible::NoSuchState { call, answer } => return Some(format!("{} answers {answer}", name_of(call))),
+            Visible::Made { result, message, page } => (result, message, page),
+        };
+        let (mut out, done) = in_short(result, *message);
+        let model = match &self.answers[at] {
+            Answer::Made(made) => made.after.visible(),
+            Answer::NoSuchState { .. } => "-".to_owned(),
+        };
+        if done || *page != model {
+            let bits = page.split(' ').next().unwrap_or("");
+            let what = match bits.trim_end_matches('w') {
+                "-" => "nothing",
+                "pf" => "cache page",
+                "pa" => "anon page",
+                "pz" => "zero page",
+                "sg" => "guard marker",
+                _ if bits == "sw" => "marker or swap",
+                _ => "poison marker or swap",
+            };
+            out += &format!(", {what}{}", if bits.ends_with('w') { " wp" } else { "" });
+        }
+        Some(out)
     }
 }
 
@@ -68,34 +89,6 @@ impl Answered {
 fn name_of(call: &str) -> &str {
     let mut words = call.split(|c: char| !c.is_alphanumeric() && c != '_');
     words.clone().find(|w| w.starts_with("MADV_") || w.starts_with("UFFDIO_")).or(words.next()).unwrap_or(call)
-}
-
-/// What a kernel showed, as far as it did, in the words of [`Made::short`](super::answer::Made::short).
-fn seen_short(seen: &Visible) -> String {
-    match seen {
-        Visible::NoSuchState { call, answer } => format!("{} answers {answer}", name_of(call)),
-        Visible::Made { result, message, page } => {
-            let errno = result.strip_prefix("-1 ").and_then(|r| r.split(' ').next());
-            match (errno, message) {
-                (Some(errno), _) => errno.to_owned(),
-                (None, Some(flags)) => format!("message {}", event(*flags)),
-                (None, None) if result.starts_with("SIG") => result.clone(),
-                (None, None) => {
-                    let bits = page.split(' ').next().unwrap_or("");
-                    let what = match bits.trim_end_matches('w') {
-                        "-" => "nothing",
-                        "pf" => "cache page",
-                        "pa" => "anon page",
-                        "pz" => "zero page",
-                        "sg" => "guard marker",
-                        _ if bits == "sw" => "marker or swap",
-                        _ => "poison marker or swap",
-                    };
-                    format!("0: {what}{}", if bits.ends_with('w') { " wp" } else { "" })
-                }
-            }
-        }
-    }
 }
 
 /// Answer a query, on as many threads as the machine has.
@@ -209,26 +202,24 @@ impl Answers {
     pub fn table(&self, operation: Operation, mapping: Mapping) -> Option<Table> {
         let cells: BTreeMap<(State, Registration), &Answered> =
             self.of(operation, mapping).map(|a| ((a.cell.state, a.cell.registration), a)).collect();
-        let mut states: Vec<State> = cells.keys().map(|(s, _)| *s).collect();
+        let n = self.revisions.len();
+        let exists = |a: &&Answered| (0..n).any(|at| a.short(at).is_some() || a.unlike(at).is_some());
+        let mut states: Vec<State> = cells.values().filter(|a| exists(a)).map(|a| a.cell.state).collect();
+        states.sort();
         states.dedup();
         let mut registrations: Vec<Registration> = Registration::ALL.to_vec();
-        let n = self.revisions.len();
-        let short = |state: State, registration: Registration| -> Text {
-            cells.get(&(state, registration)).map_or(vec![None; n], |a| (0..n).map(|at| a.short(at)).collect())
-        };
-        registrations.retain(|&r| states.iter().any(|&s| short(s, r).iter().any(Option::is_some)));
-        states.retain(|&s| registrations.iter().any(|&r| short(s, r).iter().any(Option::is_some)));
+        registrations.retain(|&r| cells.values().any(|a| a.cell.registration == r && exists(&a)));
         if states.is_empty() {
             return None;
         }
         let mut notes = Vec::new();
         // A kernel that answers all of this in one way is told once.
         let mut hidden: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for at in 0..n {
+        for at in (0..n).filter(|&at| n > 1 && cells.values().all(|a| a.unlike(at).is_none())) {
             let mut all: Vec<String> = cells.values().filter_map(|a| a.short(at)).collect();
             all.sort();
             all.dedup();
-            if let ([one], true) = (&all[..], n > 1) {
+            if let [one] = &all[..] {
                 hidden.entry(one.clone()).or_default().push(at);
             }
         }
@@ -239,12 +230,21 @@ impl Answers {
             notes.push(format!("{}: always {text}.", self.ranges(at)));
         }
         let shown = |state: State, registration: Registration| -> Text {
-            let mut text = short(state, registration);
-            hidden.values().flatten().for_each(|&at| text[at] = None);
-            text
+            let visible = |at: &usize| !hidden.values().flatten().any(|h| h == at);
+            let short = |a: &&Answered| (0..n).map(|at| Some(at).filter(visible).and_then(|at| a.short(at))).collect();
+            cells.get(&(state, registration)).map_or(vec![None; n], short)
         };
         let columns = gathered(registrations.iter().map(|&r| (r, states.iter().map(|&s| shown(s, r)).collect())));
-        let by_row = states.iter().enumerate().map(|(i, &s)| (s, columns.iter().map(|(_, texts)| texts[i].clone()).collect()));
+        // Rows with other answers of real kernels stand alone.
+        let by_row = states.iter().enumerate().map(|(i, &s)| {
+            let texts = columns.iter().map(|(members, texts)| {
+                let unlike = members.iter().filter_map(|&r| cells.get(&(s, r)).copied());
+                let mut text = texts[i].clone();
+                text.push(Some(self.unlike(&unlike.collect::<Vec<_>>())));
+                text
+            });
+            (s, texts.collect())
+        });
         let rows = gathered(by_row);
         let mut table = Table { head: vec!["page".to_owned()], rows: Vec::new(), notes };
         table.head.extend(columns.iter().map(|(members, _)| label(members, &registrations)));
@@ -259,11 +259,35 @@ impl Answers {
                         count.recorded += usize::from(a.standing(at) == Standing::Recorded);
                     }
                 }
-                row.push(self.text(text) + &mark(count));
+                let parts = [self.text(&text[..n]) + &mark(count), text[n].clone().unwrap_or_default()];
+                let [model, kernel] = &parts;
+                row.push(match (model.as_str(), kernel.as_str()) {
+                    (_, "") => model.clone(),
+                    ("-", kernel) => kernel.to_owned(),
+                    _ => parts.join("; "),
+                });
             }
             table.rows.push(row);
         }
         Some(table)
+    }
+
+    /// What real kernels answered to some cells instead, of one place of a table; empty if nothing else.
+    fn unlike(&self, cells: &[&Answered]) -> String {
+        let mut kinds: BTreeMap<String, (Vec<usize>, bool)> = BTreeMap::new();
+        for at in 0..self.revisions.len() {
+            for text in cells.iter().filter_map(|a| a.unlike(at)) {
+                let alike = cells.iter().any(|a| a.standing(at) == Standing::Recorded);
+                let (places, in_part) = kinds.entry(text).or_default();
+                if !places.contains(&at) {
+                    places.push(at);
+                }
+                *in_part |= alike;
+            }
+        }
+        let part = |in_part: bool| if in_part { " in part" } else { "" };
+        let texts = kinds.iter().map(|(text, (at, in_part))| format!("**kernel {}{}: {text}**", self.ranges(at), part(*in_part)));
+        texts.collect::<Vec<_>>().join("; ")
     }
 
     /// Is there a recording of the kernel that the revision models?
@@ -273,9 +297,10 @@ impl Answers {
 
     /// Cells in which a real kernel answers something else, with their place in [`Answers::revisions`].
     pub fn differences(&self) -> impl Iterator<Item = (&Answered, usize)> {
-        self.cells.iter().flat_map(|a| (0..self.revisions.len()).map(move |at| (a, at))).filter(|(a, at)| {
-            a.standing(*at) == Standing::Differs
-        })
+        self.cells
+            .iter()
+            .flat_map(|a| (0..self.revisions.len()).map(move |at| (a, at)))
+            .filter(|(a, at)| a.standing(*at) == Standing::Differs)
     }
 
     /// Cells that exist on the revision at this place, and of them those that were recorded with the same answer.
@@ -302,6 +327,9 @@ pub fn label(some: &[Registration], all: &[Registration]) -> String {
     universe.sort();
     let name = if registered.is_empty() {
         return "not registered".to_owned();
+    } else if let ([one], true) = (&registered[..], universe.len() > 1) {
+        let word = one.word().to_uppercase();
+        if one.mode().bits().count_ones() == 1 { format!("{word} only") } else { word }
     } else if registered == universe && universe.len() > 1 {
         "registered".to_owned()
     } else {
@@ -326,11 +354,8 @@ fn described(some: &[Registration], universe: &[Registration]) -> Option<String>
     let mut best: Option<(usize, String)> = None;
     for with in 0..8 {
         for without in (0..8).filter(|w| w & with == 0) {
-            let fitting: Vec<Registration> = universe
-                .iter()
-                .copied()
-                .filter(|r| r.mode().bits() & with == with && r.mode().bits() & without == 0)
-                .collect();
+            let fitting: Vec<Registration> =
+                universe.iter().copied().filter(|r| r.mode().bits() & with == with && r.mode().bits() & without == 0).collect();
             if fitting != some {
                 continue;
             }
@@ -341,7 +366,8 @@ fn described(some: &[Registration], universe: &[Registration]) -> Option<String>
                 }
                 text += &format!("without {}", names(without).join(" and "));
             }
-            let length = (with | without).count_ones() as usize;
+            // What they have says more than what they have not.
+            let length = 2 * with.count_ones() as usize + 3 * without.count_ones() as usize;
             if best.as_ref().is_none_or(|(l, _)| length < *l) {
                 best = Some((length, text));
             }
