@@ -9,7 +9,7 @@ use super::answer::{Visible, failed};
 use super::{Cell, Mapping, Operation, Protection, Query, Registration, State, setup};
 use crate::flags::UffdPagefaultFlags;
 use crate::patch::Revision;
-use crate::recorded::{Case, Recording, convert};
+use crate::recorded::{Recording, convert};
 use crate::scenario::{Call, Expect, Scenario, Step, parse, print};
 use crate::syscall::{Msg, Op, Out};
 use std::collections::{BTreeMap, HashMap};
@@ -62,7 +62,8 @@ pub fn gather(recordings: &[Recording]) -> Result<Confirmed, String> {
             for step in 0..case.steps.len() {
                 page = case.steps[step]["d"]["m0.1"].as_str().map(visible_page).or(page);
                 // Each beginning of the sequence may be a cell's.
-                let part = Case { id: case.id.clone(), steps: case.steps[..=step].to_vec() };
+                let mut part = case.clone();
+                part.steps.truncate(step + 1);
                 let Some(scenario) = convert(&part).ok().and_then(|text| parse::scenario(&case.id, &text).ok()) else { break };
                 let Some(found) = setup::essence(&scenario).and_then(|ops| cells.get(&ops)) else { continue };
                 let Some(page) = &page else { continue };
