@@ -73,6 +73,10 @@ macro_rules! deltas {
 }
 
 deltas! {
+    MMAP_CHANGING_ATOMIC {
+        since: V5_19, merged: "v5.15", commit: "a759a909d42d",
+        notice: "of two events that wait to be read, reading one does not let the filling ioctls in before the other is read",
+    }
     UFFDIO_WRITEPROTECT_MMGET {
         since: V5_19, merged: "v5.15", commit: "cb185d5f1ebf",
         notice: "UFFDIO_WRITEPROTECT of an address space that is gone answers ESRCH",
@@ -85,25 +89,73 @@ deltas! {
         since: V5_19, merged: "v5.18", commit: "824ddc601adc",
         notice: "messages can give the address to the byte",
     }
+    MADV_DONTNEED_LOCKED {
+        since: V5_19, merged: "v5.18", commit: "9457056ac426",
+        notice: "MADV_DONTNEED_LOCKED drops the entries of a locked mapping too",
+    }
+    ZAP_EVEN_COWS {
+        since: V5_19, merged: "v5.18", commit: "2e148f1e3d9a",
+        notice: "truncation frees the private copies behind the new end that were swapped out; before it left them",
+    }
     PTE_MARKER_UFFD_WP {
         since: V5_19, merged: "v5.19", commit: "1db9dbc2ef05",
         notice: "UFFDIO_REGISTER_MODE_WP works on shmem; a PTE marker keeps write protection where no page is mapped",
+    }
+    MM_CP_TRY_CHANGE_WRITABLE {
+        since: V5_19, merged: "v5.19", commit: "64fe24a3e05e",
+        notice: "mprotect makes private pages writable that nobody else maps, instead of leaving that to a fault",
+    }
+    PG_ANON_EXCLUSIVE {
+        since: V5_19, merged: "v5.19", commit: "6c287605fd56",
+        notice: "whether an anonymous page is the faulter's alone is noted when it is made, forked and swapped, not counted at the store",
+    }
+    UNUSE_PTE_KEEPS_BITS {
+        since: V5_19, merged: "v5.19", commit: "14a762dd1977",
+        notice: "swapoff keeps the soft-dirty and the uffd-wp bit of the entries that it brings back",
     }
     UFFD_WP_RESET_ON_UNREGISTER {
         since: V6_1, merged: "v6.0", commit: "f369b07c8614",
         notice: "UFFDIO_UNREGISTER takes the write protection off the pages",
     }
+    FOLL_FORCE_EXCLUSIVE {
+        since: V6_1, merged: "v6.0", commit: "5535be309971",
+        notice: "a forced write through a read-only mapping takes an exclusive page for its own, not a dirty one (CVE-2022-2590)",
+    }
+    UFFD_WP_WRITENOTIFY {
+        since: V6_1, merged: "v6.2, and v6.1 stable", commit: "51d3d5eb74ff",
+        notice: "mprotect of shared memory that is registered for WP does not let stores through to pages that are write-protected",
+    }
+    UFFD_MERGE_PGOFF {
+        since: V6_1, merged: "v6.4, and v6.1 stable", commit: "5543d3c43cdc",
+        notice: "UFFDIO_REGISTER and UFFDIO_UNREGISTER of the tail of a mapping leave it where it is in its file",
+    }
     UFFD_WP_RESET_ON_CLOSE {
         since: V6_1, merged: "v6.9, and v6.1 stable", commit: "c88033efe9a3",
         notice: "closing a userfaultfd takes the write protection off the pages",
+    }
+    UFFD_WP_RESET_ON_MREMAP {
+        since: V6_1, merged: "v6.13, and v6.1 stable", commit: "0cef0bb836e3",
+        notice: "mremap without UFFD_FEATURE_EVENT_REMAP takes the write protection off the pages that it moves",
     }
     MEMFD_SEALED_READONLY {
         since: V6_1, merged: "v6.13, and v6.1 stable", commit: "8ec396d05d1b",
         notice: "a memfd sealed against writing can be mapped shared and read-only; UFFDIO_REGISTER of that answers EPERM",
     }
-    UFFD_WP_WRITENOTIFY {
-        since: V6_12, merged: "v6.2", commit: "51d3d5eb74ff",
+    UFFD_WP_RANGE_PROT {
+        since: V6_12, merged: "v6.2", commit: "931298e103c2",
         notice: "the first store to a shared page after its write protection was taken off faults, and sets PG_dirty; to a private one not",
+    }
+    CHANGE_CLEAN_WRITABLE {
+        since: V6_12, merged: "v6.2", commit: "7ea7e333842e",
+        notice: "mprotect makes an exclusive private page writable although it is clean",
+    }
+    SHMEM_SWAPIN_RANGE {
+        since: V6_12, merged: "v6.2", commit: "",
+        notice: "MADV_WILLNEED of shmem reads no page behind the range",
+    }
+    UFFD_WP_ENOMEM {
+        since: V6_12, merged: "v6.3", commit: "d1751118c886",
+        notice: "UFFDIO_WRITEPROTECT answers ENOMEM without memory for the page tables that its markers need; before it did less",
     }
     UFFDIO_WRITEPROTECT_VMAS {
         since: V6_12, merged: "v6.3", commit: "",
@@ -133,9 +185,17 @@ deltas! {
         since: V6_12, merged: "v6.8", commit: "adef440691ba",
         notice: "UFFDIO_API and UFFDIO_REGISTER report UFFDIO_MOVE (which is not modelled)",
     }
+    SWAPIN_WRITABLE {
+        since: V6_12, merged: "v6.11", commit: "20dfa5b7adc5",
+        notice: "a load that brings an exclusive page back from swap maps it writable",
+    }
     UFFDIO_EAGAIN_OUT {
         since: V6_12, merged: "v6.15, and v6.12 stable", commit: "95567729173e",
         notice: "while an event waits to be read, EAGAIN is written to the out field too",
+    }
+    MADV_GUARD {
+        since: V6_18, merged: "v6.13", commit: "662df3e5c376",
+        notice: "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE; on files from v6.15",
     }
     WRITE_FAULTS_IN_AFTER {
         since: V6_18, merged: "v6.15", commit: "665575cff098",
@@ -144,10 +204,6 @@ deltas! {
     UFFDIO_UNREGISTER_OWN {
         since: V6_18, merged: "v6.17", commit: "",
         notice: "UFFDIO_UNREGISTER through a userfaultfd that has not registered the memory answers EINVAL",
-    }
-    MADV_GUARD {
-        since: V6_18, merged: "v6.13", commit: "662df3e5c376",
-        notice: "MADV_GUARD_INSTALL and MADV_GUARD_REMOVE; on files from v6.15",
     }
 }
 

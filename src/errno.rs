@@ -71,6 +71,8 @@ errnos! {
     EOPNOTSUPP = 95,
     /// Restart the system call after the signal (kernel internal; user space sees EINTR).
     ERESTARTSYS = 200,
+    /// Restart the system call at once (kernel internal; user space does not see it).
+    ERESTARTNOINTR = 201,
 }
 
 impl Errno {
@@ -78,6 +80,7 @@ impl Errno {
     pub const fn num(self) -> i64 {
         match self {
             Errno::ERESTARTSYS => 512,
+            Errno::ERESTARTNOINTR => 513,
             e => e as i64,
         }
     }

@@ -102,6 +102,8 @@ kflags! {
         PG_hwpoison = 1 << 12,
         /// I/O error.
         PG_error = 1 << 13,
+        /// Of an anonymous page: no other address space maps it (v5.19).
+        PG_anon_exclusive = 1 << 14,
     }
 }
 
@@ -122,6 +124,8 @@ kflags! {
         _PAGE_SPECIAL = 1 << 5,
         /// Present for the kernel, but every user access traps.
         _PAGE_PROTNONE = 1 << 6,
+        /// Of a swap entry: the page in the slot is this entry's alone (v5.19).
+        _PAGE_SWP_EXCLUSIVE = 1 << 7,
     }
 }
 

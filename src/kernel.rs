@@ -233,7 +233,7 @@ pub enum PteVal {
         /// Its bits.
         flags: PteFlags,
     },
-    /// The page is in a swap slot. Flags: _PAGE_SOFT_DIRTY and _PAGE_UFFD_WP only.
+    /// The page is in a swap slot. Flags: _PAGE_SOFT_DIRTY, _PAGE_UFFD_WP and _PAGE_SWP_EXCLUSIVE only.
     Swap {
         /// The slot.
         entry: SwpEntry,
@@ -531,8 +531,8 @@ pub struct UserfaultfdCtx {
     pub nonblock: bool,
     /// The file is closed.
     pub released: bool,
-    /// A non-cooperative event waits to be read.
-    pub mmap_changing: bool,
+    /// Non-zero: a non-cooperative event waits to be read. A bool up to v5.14, from then on (MMAP_CHANGING_ATOMIC) how many.
+    pub mmap_changing: i16,
     /// Holds one mm_count of it.
     pub mm: Option<MmId>,
     /// References: the file, each registered VMA's chain is *not* counted, each waiter and event is.
@@ -729,11 +729,13 @@ pub struct Config {
     pub fault_around_pages: u64,
     /// Soft-dirty tracking is compiled in (x86 with CONFIG_MEM_SOFT_DIRTY).
     pub soft_dirty: bool,
+    /// A poisoned page is told from other reasons for SIGBUS (CONFIG_MEMORY_FAILURE).
+    pub memory_failure: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { nr_frames: 256, commit_limit: None, fault_around_pages: 16, soft_dirty: false }
+        Config { nr_frames: 256, commit_limit: None, fault_around_pages: 16, soft_dirty: false, memory_failure: true }
     }
 }
 

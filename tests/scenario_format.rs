@@ -162,7 +162,7 @@ why: it has    spaces,
   # a comment,
   and a second line: with a colon, and #12
 finding: F01 F12
-machine: swap=4 frames=64 commit-limit=100 fault-around=1 soft-dirty=on   # small
+machine: swap=4 frames=64 commit-limit=100 fault-around=1 soft-dirty=on memory-failure=off   # small
 threads: main vcpu
 
 memfd_create("", MFD_ALLOW_SEALING) = 3 # the memory
@@ -210,7 +210,7 @@ claims:
         question: Is everything read as it is meant?
         why: it has spaces, and a second line: with a colon, and #12
         finding: F01 F12
-        machine: swap=4 frames=64 commit-limit=100 fault-around=1 soft-dirty=on
+        machine: swap=4 frames=64 commit-limit=100 fault-around=1 soft-dirty=on memory-failure=off
         threads: main vcpu
     "##]]
     .assert_eq(&printed[..printed.find("\n\n").unwrap() + 1]);

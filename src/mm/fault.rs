@@ -172,7 +172,10 @@ async fn do_user_addr_fault(k: &Kernel, mm: MmId, address: u64, mut flags: Fault
         }
         mmap_read_unlock(k, mm);
         if fault.intersects(VM_FAULT_ERROR) {
-            return if fault.intersects(VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON) {
+            return if fault.contains(VM_FAULT_HWPOISON) && k.s().config.memory_failure {
+                // do_sigbus
+                FaultEnd::Signal(Signal::SIGBUS_MCEERR_AR)
+            } else if fault.intersects(VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON) {
                 FaultEnd::Signal(Signal::SIGBUS)
             } else {
                 FaultEnd::Signal(Signal::SIGSEGV_MAPERR)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `kernel/fork.c` and `mm/memory.c:copy_page_range`: a copy of an address space, and the process that runs in it.
 
+use crate::delta::Delta;
 use crate::errno::{EINTR, ENOMEM, Errno, KResult};
 use crate::event::Event;
 use crate::flags::*;
@@ -12,8 +13,9 @@ use crate::mm::exit::mmput;
 use crate::mm::locking::{LockId, LockMode, acquire, mmap_write_lock, mmap_write_unlock, ptl_lock, ptl_unlock, release};
 use crate::mm::memory::is_cow_mapping;
 use crate::mm::mmap::{vm_enough_memory, vm_unacct_memory};
-use crate::mm::page::{get_page, mm_counter};
+use crate::mm::page::{ClearPageAnonExclusive, get_page, mm_counter};
 use crate::mm::pgtable::{Pmd, PteRef, mm_alloc_pmd, pte_alloc, pte_clear_uffd_wp, pte_mkclean, pte_mkold, pte_offset_map};
+use crate::mm::pgtable::{make_pte_marker, pte_swp_clear_exclusive, pte_swp_exclusive, ptep_get};
 use crate::mm::pgtable::{pte_offset_map_lock, pte_unmap_unlock, pte_write, pte_wrprotect, set_pte_at, vm_normal_page};
 use crate::mm::rmap::{anon_vma_fork, page_dup_rmap};
 use crate::mm::swapfile::swap_duplicate;
@@ -27,7 +29,22 @@ use crate::vfs::{fput, get_file};
 
 // ---- mm/memory.c --------------------------------------------------------------------------------------------------------
 
-/// Copy a swap entry.
+/// What the child gets of a marker: poison and guards always, write protection if it is watched too.
+///
+/// Kernel:   include/linux/mm_inline.h:copy_pte_marker @ v6.6
+/// Fidelity: MIRROR (before, there was write protection only: copy_nonpresent_pte asked for it)
+/// Locks:    both PTE locks held
+/// Errors:   none
+fn copy_pte_marker(k: &Kernel, srcm: PteMarker, dst_vma: VmaId) -> PteMarker {
+    // Always copy error entries, and guards.
+    let mut dstm = srcm & (PTE_MARKER_POISONED | PTE_MARKER_GUARD);
+    if srcm.contains(PTE_MARKER_UFFD_WP) && userfaultfd_wp(k, dst_vma) {
+        dstm |= PTE_MARKER_UFFD_WP;
+    }
+    dstm
+}
+
+/// Copy a swap entry, or a marker. PG_ANON_EXCLUSIVE: the slot is shared from now on.
 ///
 /// Kernel:   mm/memory.c:copy_nonpresent_pte @ v5.14
 /// Fidelity: TRIMMED(migration and device entries)
@@ -36,17 +53,33 @@ use crate::vfs::{fput, get_file};
 fn copy_nonpresent_pte(
     k: &Kernel,
     dst_mm: MmId,
+    src_mm: MmId,
     dst_pte: PteRef,
-    mut pte: PteVal,
+    src_pte: PteRef,
     dst_vma: VmaId,
     addr: u64,
     rss: &mut RssVec,
 ) -> KResult {
-    if let PteVal::Swap { entry, .. } = pte {
-        if swap_duplicate(k, entry).is_err() {
-            return Err(Errno::EIO);
+    let mut pte = ptep_get(k, src_pte);
+    match pte {
+        PteVal::Swap { entry, .. } => {
+            if swap_duplicate(k, entry).is_err() {
+                return Err(Errno::EIO);
+            }
+            if pte_swp_exclusive(pte) {
+                pte = pte_swp_clear_exclusive(pte);
+                set_pte_at(k, src_mm, addr, src_pte, pte);
+            }
+            rss[MmCounter::MM_SWAPENTS as usize] += 1;
         }
-        rss[MmCounter::MM_SWAPENTS as usize] += 1;
+        PteVal::Marker(marker) => {
+            let marker = copy_pte_marker(k, marker, dst_vma);
+            if !marker.is_empty() {
+                set_pte_at(k, dst_mm, addr, dst_pte, make_pte_marker(marker));
+            }
+            return Ok(());
+        }
+        _ => {}
     }
     if !userfaultfd_wp(k, dst_vma) {
         pte = pte_clear_uffd_wp(pte);
@@ -56,6 +89,7 @@ fn copy_nonpresent_pte(
 }
 
 /// Copy a present entry: the page is shared from now on, and write-protected on both sides if it must be copied on a store.
+/// PG_ANON_EXCLUSIVE: and is nobody's alone.
 ///
 /// Kernel:   mm/memory.c:copy_present_pte @ v5.14
 /// Fidelity: TRIMMED(pinned pages, which are copied at once)
@@ -76,6 +110,8 @@ fn copy_present_pte(
     if let Some(page) = vm_normal_page(pte) {
         get_page(k, page);
         page_dup_rmap(k, page);
+        // page_try_dup_anon_rmap
+        ClearPageAnonExclusive(k, page);
         rss[mm_counter(k, page) as usize] += 1;
     }
 
@@ -115,6 +151,7 @@ async fn copy_pte_range(
 ) -> KResult {
     let _f = k.enter("copy_pte_range", || format!("{src_vma} -> {dst_vma} {addr:#x}-{end:#x}"));
     let dst_mm = k.vma(dst_vma).vm_mm;
+    let src_mm = k.vma(src_vma).vm_mm;
     loop {
         // again:
         let mut ret = Ok(());
@@ -140,9 +177,9 @@ async fn copy_pte_range(
             addr = at;
             src_pte = this;
             match pte {
-                PteVal::None | PteVal::Marker(_) => {}
-                PteVal::Swap { .. } => {
-                    ret = copy_nonpresent_pte(k, dst_mm, dst_pte, pte, dst_vma, addr, &mut rss);
+                PteVal::None => {}
+                PteVal::Swap { .. } | PteVal::Marker(_) => {
+                    ret = copy_nonpresent_pte(k, dst_mm, src_mm, dst_pte, src_pte, dst_vma, addr, &mut rss);
                     if ret.is_err() {
                         break;
                     }
@@ -170,6 +207,21 @@ async fn copy_pte_range(
     }
 }
 
+/// Is there anything in the page tables that faults cannot bring back? PTE_MARKER_UFFD_WP: what is write-protected for userfaultfd.
+///
+/// Kernel:   mm/memory.c:vma_needs_copy @ v5.19 (part of copy_page_range before)
+/// Fidelity: TRIMMED(PFN maps)
+/// Locks:    both mmap_locks held for write
+/// Errors:   none
+fn vma_needs_copy(k: &Kernel, dst_vma: VmaId, src_vma: VmaId) -> bool {
+    if k.has(Delta::PTE_MARKER_UFFD_WP) && userfaultfd_wp(k, dst_vma) {
+        return true;
+    }
+    // Else, if no private page was ever here, the file has everything. (A private mapping that UFFDIO_CONTINUE filled has an
+    // anon_vma, although it may hold cache pages only.)
+    k.vma(src_vma).anon_vma.is_some()
+}
+
 /// Copy the entries of a VMA to its twin in the child, unless faults will bring them back just as well.
 ///
 /// Kernel:   mm/memory.c:copy_page_range, copy_p4d_range, copy_pud_range, copy_pmd_range @ v5.14
@@ -179,9 +231,7 @@ async fn copy_pte_range(
 pub async fn copy_page_range(k: &Kernel, dst_vma: VmaId, src_vma: VmaId) -> KResult {
     let _f = k.enter("copy_page_range", || format!("{src_vma} -> {dst_vma}"));
     let v = k.vma(src_vma);
-    // No private page was ever here, so the file has everything. (A private mapping that UFFDIO_CONTINUE filled has an
-    // anon_vma, although it may hold cache pages only.)
-    if v.anon_vma.is_none() {
+    if !vma_needs_copy(k, dst_vma, src_vma) {
         k.branch("nothing copied: the child will fault the pages in");
         return Ok(());
     }

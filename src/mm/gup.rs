@@ -6,18 +6,20 @@
 
 use crate::BUG_ON;
 use crate::VM_BUG_ON;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::fault::{read_frame, write_frame};
 use crate::mm::locking::{lock_page, mmap_read_lock, mmap_read_unlock, trylock_page, unlock_page};
-use crate::mm::memory::{handle_mm_fault, is_cow_mapping};
+use crate::mm::memory::{handle_mm_fault, is_cow_mapping, pte_needs_soft_dirty_wp};
 use crate::mm::mlock::mlock_vma_page;
 use crate::mm::mmap::find_vma;
 use crate::mm::page::*;
 use crate::mm::pgtable::*;
 use crate::mm::uaccess::cell_before;
 use crate::point::{Touch, point, spin};
+use crate::uffd::vma::userfaultfd_pte_wp;
 
 bitflags::bitflags! {
     /// `FOLL_*`: what the caller of get_user_pages wants.
@@ -47,13 +49,33 @@ bitflags::bitflags! {
 }
 
 /// May a page be written through this entry? A forced write to a read-only private mapping may, once it has its own copy:
-/// the entry stays read-only then, and its dirty bit shows that the copy was made.
+/// the entry stays read-only then, and its dirty bit shows that the copy was made. FOLL_FORCE_EXCLUSIVE: that the page is exclusive
+/// shows it.
 ///
 /// Kernel:   mm/gup.c:can_follow_write_pte @ v5.14
 /// Fidelity: MIRROR
 /// Locks:    PTE lock held
 /// Errors:   none
-fn can_follow_write_pte(pte: PteVal, flags: FollFlags) -> bool {
+fn can_follow_write_pte(k: &Kernel, pte: PteVal, vma: VmaId, flags: FollFlags) -> bool {
+    if k.has(Delta::FOLL_FORCE_EXCLUSIVE) {
+        if pte_write(pte) {
+            return true;
+        }
+        let v = k.vma(vma);
+        // FOLL_FORCE has no effect on shared mappings, private ones that may never be written, and ones that need a write fault only.
+        if !flags.contains(FollFlags::FOLL_FORCE)
+            || v.vm_flags.intersects(VM_MAYSHARE | VM_SHARED)
+            || !v.vm_flags.contains(VM_MAYWRITE)
+            || v.vm_flags.contains(VM_WRITE)
+        {
+            return false;
+        }
+        if !vm_normal_page(pte).is_some_and(|page| PageAnon(k, page) && PageAnonExclusive(k, page)) {
+            return false;
+        }
+        // A write fault for another reason is still due.
+        return !pte_needs_soft_dirty_wp(k, &v, pte) && !userfaultfd_pte_wp(k, vma, pte);
+    }
     pte_write(pte) || (flags.contains(FollFlags::FOLL_FORCE | FollFlags::FOLL_COW) && pte_dirty(pte))
 }
 
@@ -80,7 +102,7 @@ async fn follow_page_mask(k: &Kernel, vma: VmaId, address: u64, flags: FollFlags
         if !pte_present(pte) {
             break 'no_page;
         }
-        if flags.contains(FollFlags::FOLL_WRITE) && !can_follow_write_pte(pte, flags) {
+        if flags.contains(FollFlags::FOLL_WRITE) && !can_follow_write_pte(k, pte, vma, flags) {
             break 'no_page;
         }
         let Some(page) = vm_normal_page(pte) else {
@@ -173,7 +195,8 @@ async fn faultin_page(k: &Kernel, vma: VmaId, address: u64, flags: &mut FollFlag
     }
     // The copy on write was broken although the VMA is not writable: the next look may take the dirty bit for the write bit.
     // Should the copy be lost before that, the fault has to be taken again, so the request stays a write.
-    if ret.contains(VM_FAULT_WRITE) && !k.vma(vma).vm_flags.contains(VM_WRITE) {
+    let dirty_tells = !k.has(Delta::FOLL_FORCE_EXCLUSIVE);
+    if dirty_tells && ret.contains(VM_FAULT_WRITE) && !k.vma(vma).vm_flags.contains(VM_WRITE) {
         flags.insert(FollFlags::FOLL_COW);
     }
     Ok(())
@@ -468,12 +491,13 @@ mod tests {
 
     #[test]
     fn the_dirty_bit_stands_for_the_write_bit_only_after_cow() {
+        let k = Kernel::default();
         let page = PageId { pfn: 0, generation: 0 };
         let dirty = PteVal::Present { page, flags: _PAGE_DIRTY | _PAGE_ACCESSED };
         let force = FollFlags::FOLL_WRITE | FollFlags::FOLL_FORCE;
-        assert!(!can_follow_write_pte(dirty, force));
-        assert!(can_follow_write_pte(dirty, force | FollFlags::FOLL_COW));
-        assert!(!can_follow_write_pte(pte_mkclean(dirty), force | FollFlags::FOLL_COW));
-        assert!(can_follow_write_pte(pte_mkwrite(dirty), FollFlags::FOLL_WRITE));
+        assert!(!can_follow_write_pte(&k, dirty, VmaId::DANGLING, force));
+        assert!(can_follow_write_pte(&k, dirty, VmaId::DANGLING, force | FollFlags::FOLL_COW));
+        assert!(!can_follow_write_pte(&k, pte_mkclean(dirty), VmaId::DANGLING, force | FollFlags::FOLL_COW));
+        assert!(can_follow_write_pte(&k, pte_mkwrite(dirty), VmaId::DANGLING, FollFlags::FOLL_WRITE));
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/madvise.c`.
 
-use crate::errno::{EACCES, EAGAIN, EFAULT, EFBIG, EINTR, EINVAL, ENOMEM, KResult};
+use crate::delta::Delta;
+use crate::errno::{EACCES, EAGAIN, EFAULT, EFBIG, EINTR, EINVAL, ENOMEM, ERESTARTNOINTR, KResult};
 use crate::event::Event;
 use crate::flags::*;
 use crate::kernel::{
@@ -18,7 +19,8 @@ use crate::mm::page::{
 use crate::mm::pgtable::{
     Pmd, pte_mkold, pte_offset_map_lock, pte_unmap_unlock, pte_young, ptep_get_and_clear, set_pte_at, vm_normal_page,
 };
-use crate::mm::rmap::linear_page_index;
+use crate::mm::pgtable::{make_pte_marker, mm_alloc_pmd, pte_alloc, pte_marker_get, pte_none, ptep_get};
+use crate::mm::rmap::{anon_vma_prepare, linear_page_index};
 use crate::mm::swap_state::read_swap_cache_async;
 use crate::mm::vmscan::{isolate_lru_page, putback_lru_page, reclaim_pages};
 use crate::mm::zap::{next_pte, next_pte_table, pmd_addr_end, zap_page_range_single};
@@ -142,7 +144,7 @@ async fn swapin_walk_pmd_entry(k: &Kernel, pmd: Pmd, start: u64, end: u64) {
 
 /// Read the swapped pages of a shmem file's range into the swap cache.
 ///
-/// The last index is that of `end` itself, so a page behind the range is read too.
+/// The last index is that of `end` itself, so a page behind the range is read too. SHMEM_SWAPIN_RANGE: it is that of the last page.
 ///
 /// Kernel:   mm/madvise.c:force_shm_swapin_readahead @ v5.14
 /// Fidelity: MIRROR
@@ -150,7 +152,8 @@ async fn swapin_walk_pmd_entry(k: &Kernel, pmd: Pmd, start: u64, end: u64) {
 /// Errors:   none
 async fn force_shm_swapin_readahead(k: &Kernel, vma: VmaId, start: u64, end: u64, mapping: InodeId) {
     let mut index = linear_page_index(k, vma, start);
-    let end_index = linear_page_index(k, vma, end.wrapping_add(PAGE_SIZE - 1));
+    let last = if k.has(Delta::SHMEM_SWAPIN_RANGE) { end.wrapping_sub(1) } else { end.wrapping_add(PAGE_SIZE - 1) };
+    let end_index = linear_page_index(k, vma, last);
     while index <= end_index && index <= u32::MAX as u64 {
         let next = k.inode(mapping).i_pages.next_from(index as u32);
         let at = match next {
@@ -358,17 +361,34 @@ async fn madvise_pageout(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start
     Ok(())
 }
 
+/// May entries of the VMA be dropped? MADV_DONTNEED_LOCKED: mlocked ones too, if that was asked for.
+///
+/// Kernel:   mm/madvise.c:madvise_dontneed_free_valid_vma @ v5.18 (can_madv_lru_vma before)
+/// Fidelity: TRIMMED(hugetlb, PFN maps)
+/// Locks:    mmap_lock held
+/// Errors:   false is EINVAL
+fn madvise_dontneed_free_valid_vma(k: &Kernel, vma: VmaId, behavior: Advice) -> bool {
+    behavior == Advice::MADV_DONTNEED_LOCKED || can_madv_lru_vma(k, vma)
+}
+
 /// MADV_DONTNEED: drop the entries; what they meant comes back from the file, or as zeroes.
 ///
 /// Kernel:   mm/madvise.c:madvise_dontneed_free, madvise_dontneed_single_vma @ v5.14
 /// Fidelity: TRIMMED(MADV_FREE)
 /// Locks:    mmap_lock read held; dropped and taken again if a monitor had to be told (`*prev` None)
 /// Errors:   EINVAL the VMA is mlocked; ENOMEM it is gone after the monitor was told
-async fn madvise_dontneed_free(k: &Kernel, mut vma: VmaId, prev: &mut Option<VmaId>, start: u64, mut end: u64) -> KResult {
+async fn madvise_dontneed_free(
+    k: &Kernel,
+    mut vma: VmaId,
+    prev: &mut Option<VmaId>,
+    start: u64,
+    mut end: u64,
+    behavior: Advice,
+) -> KResult {
     let mm = k.vma(vma).vm_mm;
 
     *prev = Some(vma);
-    if !can_madv_lru_vma(k, vma) {
+    if !madvise_dontneed_free_valid_vma(k, vma, behavior) {
         return Err(EINVAL);
     }
 
@@ -386,7 +406,7 @@ async fn madvise_dontneed_free(k: &Kernel, mut vma: VmaId, prev: &mut Option<Vma
             k.branch("unmapped while the monitor was told");
             return Err(ENOMEM);
         }
-        if !can_madv_lru_vma(k, vma) {
+        if !madvise_dontneed_free_valid_vma(k, vma, behavior) {
             return Err(EINVAL);
         }
         if end > v.vm_end {
@@ -502,6 +522,120 @@ async fn madvise_remove(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start:
     error
 }
 
+/// How often MADV_GUARD_INSTALL tries before it lets go of mmap_lock.
+const MAX_MADVISE_GUARD_RETRIES: u32 = 3;
+
+/// May the VMA have guards? They are installed by taking entries away, which is not done to locked pages.
+///
+/// Kernel:   mm/madvise.c:is_valid_guard_vma @ v6.15
+/// Fidelity: TRIMMED(special mappings, hugetlb)
+/// Locks:    mmap_lock held
+/// Errors:   false is EINVAL
+fn is_valid_guard_vma(k: &Kernel, vma: VmaId, allow_locked: bool) -> bool {
+    allow_locked || !k.vma(vma).vm_flags.contains(VM_LOCKED)
+}
+
+/// `is_guard_pte_marker`.
+fn is_guard_pte_marker(pte: PteVal) -> bool {
+    pte_marker_get(pte).contains(PTE_MARKER_GUARD)
+}
+
+/// Put guards into the entries of one table that are none. False: some other entry stands in the way; those before it are done.
+///
+/// Kernel:   mm/madvise.c:guard_install_pte_entry, guard_install_set_pte, mm/pagewalk.c:walk_pte_range @ v6.15
+/// Fidelity: TRIMMED(huge entries)
+/// Locks:    mmap_lock read held; takes and drops the PTE lock
+/// Errors:   none
+async fn guard_install_pte_range(k: &Kernel, mm: MmId, pmd: Pmd, mut addr: u64, end: u64) -> bool {
+    let first = pte_offset_map_lock(k, pmd, addr).await;
+    let mut pte = first;
+    let mut clear = true;
+    while addr != end {
+        let ptent = ptep_get(k, pte);
+        if pte_none(ptent) {
+            set_pte_at(k, mm, addr, pte, make_pte_marker(PTE_MARKER_GUARD));
+        } else if !is_guard_pte_marker(ptent) {
+            clear = false;
+            break;
+        }
+        addr += PAGE_SIZE;
+        pte = pte.next();
+    }
+    pte_unmap_unlock(k, first);
+    clear
+}
+
+/// MADV_GUARD_INSTALL: from now on an access raises SIGSEGV. What is mapped there is unmapped first.
+///
+/// A uffd-wp marker, and a file's write-protected page that leaves one, is nothing that unmapping takes away: over it this goes round
+/// for ever.
+///
+/// Kernel:   mm/madvise.c:madvise_guard_install @ v6.15
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock read held; takes and drops PTE locks
+/// Errors:   EINVAL the VMA is mlocked; ENOMEM no page table or anon_vma; ERESTARTNOINTR somebody, or a marker, was always faster
+async fn madvise_guard_install(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start: u64, end: u64) -> KResult {
+    let mm = k.vma(vma).vm_mm;
+    *prev = Some(vma);
+    if !is_valid_guard_vma(k, vma, false) {
+        return Err(EINVAL);
+    }
+    // Fork copies the page tables of a VMA that has an anon_vma.
+    if let Err(e) = anon_vma_prepare(k, vma).await {
+        return Err(e);
+    }
+
+    for _ in 0..MAX_MADVISE_GUARD_RETRIES {
+        let mut clear = true;
+        let mut addr = start;
+        while addr != end && clear {
+            let Some(pmd) = mm_alloc_pmd(k, mm, addr).await else { return Err(ENOMEM) };
+            if !pte_alloc(k, mm, pmd).await {
+                return Err(ENOMEM);
+            }
+            let next = pmd_addr_end(addr, end);
+            clear = guard_install_pte_range(k, mm, pmd, addr, next).await;
+            addr = next;
+        }
+        if clear {
+            return Ok(());
+        }
+        // Guards stay.
+        zap_page_range_single(k, vma, start, end - start, None).await;
+    }
+    k.branch("something is always there: start the system call over");
+    Err(ERESTARTNOINTR)
+}
+
+/// MADV_GUARD_REMOVE: take the guards away, and nothing else.
+///
+/// Kernel:   mm/madvise.c:madvise_guard_remove, guard_remove_pte_entry @ v6.15
+/// Fidelity: TRIMMED(huge entries)
+/// Locks:    mmap_lock read held; takes and drops PTE locks
+/// Errors:   none
+async fn madvise_guard_remove(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start: u64, end: u64) -> KResult {
+    let mm = k.vma(vma).vm_mm;
+    *prev = Some(vma);
+    if !is_valid_guard_vma(k, vma, true) {
+        return Err(EINVAL);
+    }
+    let mut addr = start;
+    while let Some((at, pmd)) = next_pte_table(k, mm, addr, end) {
+        let next = pmd_addr_end(at, end);
+        let first = pte_offset_map_lock(k, pmd, at).await;
+        let (mut at, mut pte) = (at, first);
+        while let Some((found, this, ptent)) = next_pte(k, pte, at, next) {
+            if is_guard_pte_marker(ptent) {
+                set_pte_at(k, mm, found, this, PteVal::None);
+            }
+            (at, pte) = (found + PAGE_SIZE, this.next());
+        }
+        pte_unmap_unlock(k, first);
+        addr = next;
+    }
+    Ok(())
+}
+
 /// Apply the advice to a range of one VMA. `*prev` is the VMA that was worked on, or None if mmap_lock was let go meanwhile.
 ///
 /// Kernel:   mm/madvise.c:madvise_vma @ v5.14
@@ -515,26 +649,65 @@ async fn madvise_vma(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start: u6
         Advice::MADV_WILLNEED => madvise_willneed(k, vma, prev, start, end).await,
         Advice::MADV_COLD => madvise_cold(k, vma, prev, start, end).await,
         Advice::MADV_PAGEOUT => madvise_pageout(k, vma, prev, start, end).await,
-        Advice::MADV_DONTNEED => madvise_dontneed_free(k, vma, prev, start, end).await,
+        Advice::MADV_DONTNEED | Advice::MADV_DONTNEED_LOCKED => madvise_dontneed_free(k, vma, prev, start, end, behavior).await,
         Advice::MADV_POPULATE_READ | Advice::MADV_POPULATE_WRITE => madvise_populate(k, vma, prev, start, end, behavior).await,
-        Advice::MADV_DONTNEED_LOCKED | Advice::MADV_GUARD_INSTALL | Advice::MADV_GUARD_REMOVE => Err(EINVAL),
+        Advice::MADV_GUARD_INSTALL => madvise_guard_install(k, vma, prev, start, end).await,
+        Advice::MADV_GUARD_REMOVE => madvise_guard_remove(k, vma, prev, start, end).await,
         Advice::MADV_DONTFORK | Advice::MADV_DOFORK | Advice::MADV_WIPEONFORK | Advice::MADV_KEEPONFORK => {
             madvise_behavior(k, vma, prev, start, end, behavior).await
         }
     }
 }
 
-/// madvise(2). Holes are passed over and reported at the end; an error ends the walk, and what was done stays done.
+/// Does this kernel know the advice?
+///
+/// Kernel:   mm/madvise.c:madvise_behavior_valid @ v5.14
+/// Fidelity: MIRROR
+/// Locks:    none
+/// Errors:   false is EINVAL
+fn madvise_behavior_valid(k: &Kernel, behavior: Advice) -> bool {
+    match behavior {
+        Advice::MADV_DONTNEED_LOCKED => k.has(Delta::MADV_DONTNEED_LOCKED),
+        Advice::MADV_GUARD_INSTALL | Advice::MADV_GUARD_REMOVE => k.has(Delta::MADV_GUARD),
+        _ => true,
+    }
+}
+
+/// madvise(2).
+///
+/// Kernel:   mm/madvise.c:SYSCALL_DEFINE3(madvise) @ v5.14
+/// Fidelity: MIRROR (a system call that is to be restarted is, here)
+/// Locks:    see do_madvise
+/// Errors:   those of do_madvise; EINTR a fatal signal
+pub async fn sys_madvise(k: &Kernel, start: u64, len: u64, behavior: Advice) -> KResult {
+    loop {
+        let ret = do_madvise(k, start, len, behavior).await;
+        if ret != Err(ERESTARTNOINTR) {
+            return ret;
+        }
+        if k.task(k.current()).fatal_signal_pending {
+            return Err(EINTR);
+        }
+        spin(k, "madvise, started over and over,").await;
+    }
+}
+
+/// Apply the advice VMA by VMA. Holes are passed over and reported at the end; an error ends the walk, and what was done stays done.
 ///
 /// Kernel:   mm/madvise.c:do_madvise @ v5.14
 /// Fidelity: TRIMMED(address tags, poisoning, block plugging, a fatal signal while waiting for the lock)
 /// Locks:    takes and drops mmap_lock, for writing if VMAs may change
-/// Errors:   EINVAL start is not page aligned, or the range wraps; ENOMEM part of it is not mapped; those of the advice
-pub async fn sys_madvise(k: &Kernel, start: u64, len: u64, behavior: Advice) -> KResult {
+/// Errors:   EINVAL no such advice, start is not page aligned, or the range wraps; ENOMEM part of it is not mapped; those of the
+///           advice
+async fn do_madvise(k: &Kernel, start: u64, len: u64, behavior: Advice) -> KResult {
     let _f = k.enter("do_madvise", || format!("{start:#x} len={len:#x} {behavior:?}"));
     let Some(mm) = k.current_mm() else { return Err(ENOMEM) };
     let mut start = start;
     let mut unmapped_error = Ok(());
+
+    if !madvise_behavior_valid(k, behavior) {
+        return Err(EINVAL);
+    }
 
     if start & (PAGE_SIZE - 1) != 0 {
         return Err(EINVAL);

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/mprotect.c`.
 
+use crate::delta::Delta;
 use crate::errno::{EACCES, EINVAL, ENOMEM, KResult};
 use crate::event::Event;
 use crate::flags::*;
 use crate::kernel::{Kernel, PAGE_SHIFT, PAGE_SIZE, PageProt, PteVal, VmaId, page_align};
 use crate::mm::gup::populate_vma_page_range;
 use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
+use crate::mm::memory::pte_needs_soft_dirty_wp;
 use crate::mm::mmap::{find_vma, split_vma, vm_enough_memory, vm_unacct_memory, vma_merge, vma_next, vma_prev};
 use crate::mm::mmap::{vma_set_page_prot, vma_wants_writenotify};
-use crate::mm::page::{PageAnon, page_mapcount};
+use crate::mm::page::{PageAnon, PageAnonExclusive};
 use crate::mm::pgtable::{Pmd, pte_clear_uffd_wp, pte_dirty, pte_mkuffd_wp, pte_mkwrite, pte_modify, pte_offset_map_lock};
+use crate::mm::pgtable::{make_pte_marker, mm_alloc_pmd, pte_alloc, pte_marker_uffd_wp, ptep_get};
 use crate::mm::pgtable::{pte_protnone, pte_soft_dirty, pte_unmap_unlock, pte_write, pte_wrprotect, set_pte_at, vm_normal_page};
 use crate::mm::zap::{next_pte, next_pte_table, pmd_addr_end};
-use crate::uffd::vma::userfaultfd_pte_wp;
+use crate::uffd::vma::{userfaultfd_pte_wp, userfaultfd_wp_use_markers};
 
 /// `MM_CP_*`: why a protection is changed.
 #[derive(Clone, Copy, Default, Debug)]
@@ -42,10 +45,10 @@ pub fn vma_wants_manual_pte_write_upgrade(k: &Kernel, vma: VmaId) -> bool {
     v.vm_flags.contains(VM_WRITE)
 }
 
-/// Need no store through this entry be noticed?
+/// Need no store through this entry be noticed? CHANGE_CLEAN_WRITABLE: of a private page it does not matter whether it is dirty.
 ///
-/// Kernel:   mm/mprotect.c:can_change_pte_writable @ v6.12
-/// Fidelity: TRIMMED(NUMA hinting; whether a page is exclusive is asked of its map count)
+/// Kernel:   mm/mprotect.c:can_change_pte_writable @ v5.19
+/// Fidelity: TRIMMED(NUMA hinting)
 /// Locks:    PTE lock held
 /// Errors:   none
 fn can_change_pte_writable(k: &Kernel, vma: VmaId, pte: PteVal) -> bool {
@@ -53,19 +56,23 @@ fn can_change_pte_writable(k: &Kernel, vma: VmaId, pte: PteVal) -> bool {
     if !v.vm_flags.contains(VM_WRITE) || pte_protnone(pte) {
         return false;
     }
-    if k.s().config.soft_dirty && !v.vm_flags.contains(VM_SOFTDIRTY) && !pte_soft_dirty(pte) {
+    if !k.has(Delta::CHANGE_CLEAN_WRITABLE) && !pte_dirty(pte) {
+        return false;
+    }
+    if pte_needs_soft_dirty_wp(k, &v, pte) {
         return false;
     }
     if userfaultfd_pte_wp(k, vma, pte) {
         return false;
     }
     if !v.vm_flags.contains(VM_SHARED) {
-        return vm_normal_page(pte).is_some_and(|page| PageAnon(k, page) && page_mapcount(k, page) == 1);
+        return vm_normal_page(pte).is_some_and(|page| PageAnon(k, page) && PageAnonExclusive(k, page));
     }
     pte_dirty(pte)
 }
 
-/// Change the entries of one PTE table; says how many.
+/// Change the entries of one PTE table; says how many. PTE_MARKER_UFFD_WP: userfaultfd's write protection leaves markers in entries
+/// that are none, and takes them away again.
 ///
 /// Kernel:   mm/mprotect.c:change_pte_range @ v5.14
 /// Fidelity: TRIMMED(NUMA hinting, migration and device entries)
@@ -84,16 +91,31 @@ async fn change_pte_range(
     let v = k.vma(vma);
     // Without soft-dirty tracking VM_SOFTDIRTY is 0.
     let vm_softdirty = v.vm_flags.contains(VM_SOFTDIRTY) && k.s().config.soft_dirty;
+    let markers = cp_flags.uffd_wp && userfaultfd_wp_use_markers(k, vma);
     let mut pages = 0;
 
     let first = pte_offset_map_lock(k, pmd, addr).await;
     let mut pte = first;
     while addr != end {
-        let Some((at, this, oldpte)) = next_pte(k, pte, addr, end) else { break };
+        // Entries that are none matter to markers only.
+        let entry = if markers { Some((addr, pte, ptep_get(k, pte))) } else { next_pte(k, pte, addr, end) };
+        let Some((at, this, oldpte)) = entry else { break };
         addr = at + PAGE_SIZE;
         pte = this.next();
         match oldpte {
-            PteVal::None | PteVal::Marker(_) => {}
+            PteVal::None => {
+                if markers {
+                    set_pte_at(k, v.vm_mm, at, this, make_pte_marker(PTE_MARKER_UFFD_WP));
+                    pages += 1;
+                }
+            }
+            PteVal::Marker(_) => {
+                // Poisoned and guarded ones say more than this could.
+                if cp_flags.uffd_wp_resolve && pte_marker_uffd_wp(oldpte) {
+                    set_pte_at(k, v.vm_mm, at, this, PteVal::None);
+                    pages += 1;
+                }
+            }
             PteVal::Present { .. } => {
                 let mut ptent = pte_modify(oldpte, newprot);
                 if cp_flags.uffd_wp {
@@ -133,22 +155,42 @@ async fn change_pte_range(
     pages
 }
 
-/// Change the entries of a range, table by table; says how many.
+/// Change the entries of a range, table by table; says how many. PTE_MARKER_UFFD_WP: markers need tables, which are made first.
 ///
 /// Kernel:   mm/mprotect.c:change_protection_range, change_p4d_range, change_pud_range, change_pmd_range @ v5.14
 /// Fidelity: TRIMMED(huge entries, TLB flush)
 /// Locks:    mmap_lock held
-/// Errors:   none
-async fn change_protection_range(k: &Kernel, vma: VmaId, mut addr: u64, end: u64, newprot: PageProt, cp_flags: CpFlags) -> u64 {
+/// Errors:   ENOMEM no table for markers
+async fn change_protection_range(
+    k: &Kernel,
+    vma: VmaId,
+    mut addr: u64,
+    end: u64,
+    newprot: PageProt,
+    cp_flags: CpFlags,
+) -> KResult<u64> {
     let mm = k.vma(vma).vm_mm;
     let mut pages = 0;
     crate::BUG_ON!(k, addr >= end);
+    if cp_flags.uffd_wp && userfaultfd_wp_use_markers(k, vma) {
+        while addr != end {
+            // change_prepare, change_pmd_prepare
+            let Some(pmd) = mm_alloc_pmd(k, mm, addr).await else { return Err(ENOMEM) };
+            if !pte_alloc(k, mm, pmd).await {
+                return Err(ENOMEM);
+            }
+            let next = pmd_addr_end(addr, end);
+            pages += change_pte_range(k, vma, pmd, addr, next, newprot, cp_flags).await;
+            addr = next;
+        }
+        return Ok(pages);
+    }
     while let Some((at, pmd)) = next_pte_table(k, mm, addr, end) {
         let next = pmd_addr_end(at, end);
         pages += change_pte_range(k, vma, pmd, at, next, newprot, cp_flags).await;
         addr = next;
     }
-    pages
+    Ok(pages)
 }
 
 /// Give the entries of a range another protection, or set or clear their userfaultfd write protection; says how many changed.
@@ -156,8 +198,15 @@ async fn change_protection_range(k: &Kernel, vma: VmaId, mut addr: u64, end: u64
 /// Kernel:   mm/mprotect.c:change_protection @ v5.14
 /// Fidelity: TRIMMED(hugetlb)
 /// Locks:    mmap_lock held (for write by mprotect, for read by UFFDIO_WRITEPROTECT)
-/// Errors:   none
-pub async fn change_protection(k: &Kernel, vma: VmaId, start: u64, end: u64, newprot: PageProt, cp_flags: CpFlags) -> u64 {
+/// Errors:   ENOMEM no table for markers
+pub async fn change_protection(
+    k: &Kernel,
+    vma: VmaId,
+    start: u64,
+    end: u64,
+    newprot: PageProt,
+    cp_flags: CpFlags,
+) -> KResult<u64> {
     let _f = k.enter("change_protection", || format!("{vma} {start:#x}-{end:#x} {newprot:?} {cp_flags:?}"));
     crate::BUG_ON!(k, cp_flags.uffd_wp && cp_flags.uffd_wp_resolve);
     change_protection_range(k, vma, start, end, newprot, cp_flags).await
@@ -236,13 +285,17 @@ pub async fn mprotect_fixup(
     // success: mmap_lock is held for write, so flags and protection change together for whoever faults.
     k.vma_mut(vma).vm_flags = newflags;
     // Asked with the old protection: where it differs from what the new flags give, the answer is no.
-    let old_prot = k.vma(vma).vm_page_prot;
-    let dirty_accountable = vma_wants_writenotify(k, vma, old_prot);
+    let mut cp_flags = CpFlags::default();
+    if k.has(Delta::MM_CP_TRY_CHANGE_WRITABLE) {
+        cp_flags.try_change_writable = vma_wants_manual_pte_write_upgrade(k, vma);
+    } else {
+        cp_flags.dirty_acct = vma_wants_writenotify(k, vma, k.vma(vma).vm_page_prot);
+    }
     vma_set_page_prot(k, vma);
     k.trace(|| Event::Vma { vma, what: format!("vm_flags {oldflags:?} -> {newflags:?}") });
 
     let newprot = k.vma(vma).vm_page_prot;
-    change_protection(k, vma, start, end, newprot, CpFlags { dirty_acct: dirty_accountable, ..CpFlags::default() }).await;
+    let _ = change_protection(k, vma, start, end, newprot, cp_flags).await;
 
     // A locked private mapping that becomes writable gets its own copies now, so that no later store has to wait.
     if oldflags & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED && newflags.contains(VM_WRITE) {
@@ -376,10 +429,10 @@ mod tests {
     fn the_write_bit_comes_from_the_new_protection_and_the_rest_stays() {
         let dirty = _PAGE_ACCESSED | _PAGE_DIRTY | _PAGE_UFFD_WP;
         let (k, vma, mm) = vma_of(&[(0x20_0000, present(dirty | _PAGE_RW)), (0x20_1000, present(dirty | _PAGE_RW))]);
-        assert_eq!(run(change_protection(&k, vma, 0, 0x20_1000, RO, CpFlags::default())), 1);
+        assert_eq!(run(change_protection(&k, vma, 0, 0x20_1000, RO, CpFlags::default())), Ok(1));
         assert_eq!(pte_flags(lookup(&k, mm, 0x20_0000)), dirty);
         assert_eq!(pte_flags(lookup(&k, mm, 0x20_1000)), dirty | _PAGE_RW);
-        assert_eq!(run(change_protection(&k, vma, 0, 1 << 30, RW, CpFlags::default())), 2);
+        assert_eq!(run(change_protection(&k, vma, 0, 1 << 30, RW, CpFlags::default())), Ok(2));
         assert_eq!(pte_flags(lookup(&k, mm, 0x20_0000)), dirty | _PAGE_RW);
         assert!(k.s().held.is_empty());
     }
@@ -388,7 +441,7 @@ mod tests {
     fn only_dirty_entries_become_writable_when_dirt_is_accounted() {
         let acct = CpFlags { dirty_acct: true, ..CpFlags::default() };
         let (k, vma, mm) = vma_of(&[(0x1000, present(_PAGE_DIRTY)), (0x2000, present(_PAGE_ACCESSED))]);
-        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RO, acct)), 2);
+        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RO, acct)), Ok(2));
         assert!(pte_flags(lookup(&k, mm, 0x1000)).contains(_PAGE_RW));
         assert!(!pte_flags(lookup(&k, mm, 0x2000)).contains(_PAGE_RW));
     }
@@ -407,7 +460,7 @@ mod tests {
             let mut flags = _PAGE_DIRTY;
             flags.set(_PAGE_SOFT_DIRTY, bit);
             native_set_pte(&k, mm, 0, pte_offset_map(&k, pmd, 0).unwrap(), present(flags));
-            run(change_protection(&k, vma, 0, 0x1000, RO, acct));
+            assert_eq!(run(change_protection(&k, vma, 0, 0x1000, RO, acct)), Ok(1));
             assert_eq!(pte_flags(lookup(&k, mm, 0)).contains(_PAGE_RW), writable, "{tracked} {vm_softdirty} {bit}");
         }
     }
@@ -417,17 +470,17 @@ mod tests {
         let swap = PteVal::Swap { entry: SwpEntry(1), flags: PteFlags::empty() };
         let (k, vma, mm) = vma_of(&[(0x1000, present(_PAGE_RW)), (0x2000, swap)]);
         let wp = CpFlags { uffd_wp: true, ..CpFlags::default() };
-        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RW, wp)), 2);
+        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RW, wp)), Ok(2));
         assert_eq!(pte_flags(lookup(&k, mm, 0x1000)), _PAGE_UFFD_WP);
         assert_eq!(pte_flags(lookup(&k, mm, 0x2000)), _PAGE_UFFD_WP);
         // Protected already: a swap entry counts only when it changes.
-        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RW, wp)), 1);
+        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RW, wp)), Ok(1));
         let resolve = CpFlags { uffd_wp_resolve: true, ..CpFlags::default() };
-        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RO, resolve)), 2);
+        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RO, resolve)), Ok(2));
         assert_eq!(pte_flags(lookup(&k, mm, 0x1000)), PteFlags::empty());
         assert_eq!(lookup(&k, mm, 0x2000), swap);
         // A protection change leaves swap entries alone.
-        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RW, CpFlags::default())), 1);
+        assert_eq!(run(change_protection(&k, vma, 0, 0x10000, RW, CpFlags::default())), Ok(1));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `mm/mremap.c`: moving and resizing mappings.
 
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::flags::*;
 use crate::kernel::*;
@@ -13,8 +14,8 @@ use crate::mm::mmap::{
     security_vm_enough_memory_mm, vma_next,
 };
 use crate::mm::pgtable::{
-    PMD_SIZE, Pmd, mm_alloc_pmd, mm_find_pmd, pmd_none, pte_alloc, pte_mksoft_dirty, pte_none, pte_offset_map,
-    pte_offset_map_lock, pte_unmap_unlock, ptep_get, ptep_get_and_clear, set_pte_at,
+    PMD_SIZE, Pmd, mm_alloc_pmd, mm_find_pmd, pmd_none, pte_alloc, pte_clear_uffd_wp, pte_marker_uffd_wp, pte_mksoft_dirty,
+    pte_none, pte_offset_map, pte_offset_map_lock, pte_unmap_unlock, ptep_get, ptep_get_and_clear, set_pte_at,
 };
 use crate::mm::rmap::unlink_anon_vmas;
 use crate::mm::vma_merge::{anon_vma_lock, vma_adjust, vma_pages};
@@ -29,6 +30,17 @@ const PUD_SIZE: u64 = 1 << 30;
 struct MremapFlags {
     fixed: bool,
     dontunmap: bool,
+}
+
+/// Will the mapping not be watched any more once it has moved?
+///
+/// Kernel:   include/linux/userfaultfd_k.h:vma_has_uffd_without_event_remap @ v6.13
+/// Fidelity: MIRROR (with UFFD_WP_RESET_ON_MREMAP; else nobody asks)
+/// Locks:    mmap_lock held
+/// Errors:   none
+fn vma_has_uffd_without_event_remap(k: &Kernel, vma: VmaId) -> bool {
+    let ctx = k.vma(vma).ctx;
+    k.has(Delta::UFFD_WP_RESET_ON_MREMAP) && ctx.is_some_and(|ctx| !k.ctx(ctx).features.contains(UFFD_FEATURE_EVENT_REMAP))
 }
 
 /// Hide a moving entry from truncation and the reverse map.
@@ -63,7 +75,8 @@ fn drop_rmap_locks(k: &Kernel, vma: VmaId) {
     }
 }
 
-/// Move the entries of `[old_addr, old_end)`, which lie in one table, to `new_addr`, in one table too.
+/// Move the entries of `[old_addr, old_end)`, which lie in one table, to `new_addr`, in one table too. UFFD_WP_RESET_ON_MREMAP: without
+/// their write protection, if the mapping will not be watched there.
 ///
 /// Kernel:   mm/mremap.c:move_ptes @ v5.14
 /// Fidelity: TRIMMED(TLB)
@@ -80,6 +93,7 @@ async fn move_ptes(
     need_rmap_locks: bool,
 ) {
     let mm = k.vma(vma).vm_mm;
+    let need_clear_uffd_wp = vma_has_uffd_without_event_remap(k, vma);
     if need_rmap_locks {
         take_rmap_locks(k, vma).await;
     }
@@ -98,8 +112,12 @@ async fn move_ptes(
     while old_addr < old_end {
         if !pte_none(ptep_get(k, old_pte)) {
             let pte = ptep_get_and_clear(k, mm, old_addr, old_pte);
-            // move_soft_dirty_pte; the rest of the entry stays as it is, uffd-wp too.
-            set_pte_at(k, mm, new_addr, new_pte, pte_mksoft_dirty(pte));
+            // move_soft_dirty_pte; the rest of the entry stays as it is.
+            let mut pte = pte_mksoft_dirty(pte);
+            if need_clear_uffd_wp {
+                pte = if pte_marker_uffd_wp(pte) { PteVal::None } else { pte_clear_uffd_wp(pte) };
+            }
+            set_pte_at(k, mm, new_addr, new_pte, pte);
         }
         old_pte = old_pte.next();
         new_pte = new_pte.next();
@@ -122,6 +140,10 @@ async fn move_ptes(
 /// Locks:    mmap_lock held for writing; takes and drops the rmap locks and the locks of both level-2 tables
 /// Errors:   none
 async fn move_normal_pmd(k: &Kernel, vma: VmaId, old_pmd: Pmd, new_pmd: Pmd) -> bool {
+    if vma_has_uffd_without_event_remap(k, vma) {
+        k.branch("the entries must be looked at one by one");
+        return false;
+    }
     take_rmap_locks(k, vma).await;
     let mut moved = false;
     // The caller has asked for room: something left behind there would be lost.

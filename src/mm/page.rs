@@ -64,6 +64,7 @@ mod accessors {
         PG_writeback: PageWriteback SetPageWriteback ClearPageWriteback TestSetPageWriteback TestClearPageWriteback;
         PG_hwpoison: PageHWPoison SetPageHWPoison ClearPageHWPoison TestSetPageHWPoison TestClearPageHWPoison;
         PG_error: PageError SetPageError ClearPageError TestSetPageError TestClearPageError;
+        PG_anon_exclusive: PageAnonExclusive SetPageAnonExclusive ClearPageAnonExclusive TestSetPageAnonExclusive TestClearPageAnonExclusive;
     }
     /// Set PG_dirty. Of a page in the page cache only under its lock: once it is unlocked and clean, reclaim may drop it
     /// (`set_page_dirty` may be called without: it goes by a PTE, under that one's lock).

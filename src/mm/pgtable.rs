@@ -70,6 +70,10 @@ pub fn pte_marker_get(pte: PteVal) -> PteMarker {
         _ => PteMarker::empty(),
     }
 }
+/// `pte_marker_uffd_wp`: a marker that says write-protected.
+pub fn pte_marker_uffd_wp(pte: PteVal) -> bool {
+    pte_marker_get(pte).contains(PTE_MARKER_UFFD_WP)
+}
 /// `make_pte_marker`. None says nothing, so it is no marker.
 pub fn make_pte_marker(marker: PteMarker) -> PteVal {
     if marker.is_empty() { PteVal::None } else { PteVal::Marker(marker) }
@@ -125,6 +129,7 @@ pte_bits! {
     pte_special pte_mkspecial pte_clear_special _PAGE_SPECIAL;
     pte_soft_dirty pte_mksoft_dirty pte_clear_soft_dirty _PAGE_SOFT_DIRTY;
     pte_protnone pte_mkprotnone pte_clear_protnone _PAGE_PROTNONE;
+    pte_swp_exclusive pte_swp_mkexclusive pte_swp_clear_exclusive _PAGE_SWP_EXCLUSIVE;
 }
 
 /// `pte_dirty`.

@@ -4,11 +4,13 @@
 //! An anon_vma lists its VMAs (`AnonVma::vmas`), and a VMA's `anon_vma_chain` is the same relation read the other way: all
 //! anon_vmas that list it. Trees are walked in the order of the file or linear offset, as an interval tree would be.
 
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::{Event, Symptom};
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::locking::{LockId, LockMode, acquire, ptl_lock, release};
+use crate::mm::memory::vma_is_anonymous;
 use crate::mm::mlock::mlock_vma_page;
 use crate::mm::mmap::{vma_next, vma_prev};
 use crate::mm::page::*;
@@ -16,7 +18,7 @@ use crate::mm::pgtable::*;
 use crate::mm::swapfile::swap_duplicate;
 use crate::mm::vmscan::{isolate_lru_page, putback_lru_page};
 use crate::point::{Touch, point};
-use crate::uffd::vma::userfaultfd_armed;
+use crate::uffd::vma::{userfaultfd_armed, userfaultfd_wp};
 use crate::{VM_BUG_ON, WARN_ON_ONCE, ladder};
 use smallvec::SmallVec;
 
@@ -467,6 +469,9 @@ fn mapcount_set(k: &Kernel, page: PageId, now: i16) {
 /// Locks:    ptl held; the page is locked or new
 /// Errors:   none
 fn __page_set_anon_rmap(k: &Kernel, page: PageId, vma: VmaId, address: u64, exclusive: bool) {
+    if exclusive && k.has(Delta::PG_ANON_EXCLUSIVE) {
+        SetPageAnonExclusive(k, page);
+    }
     let Some(mut anon_vma) = k.vma(vma).anon_vma else {
         k.report(Symptom::BugOn, || format!("BUG_ON(!anon_vma): {page} mapped at {address:#x} of {vma}"));
         return;
@@ -504,6 +509,22 @@ pub fn do_page_add_anon_rmap(k: &Kernel, page: PageId, vma: VmaId, address: u64,
         }
         VM_BUG_ON!(k, k.page(page).index != linear_page_index(k, vma, address));
     }
+}
+
+/// The page has turned out to be this VMA's alone, whoever it came from.
+///
+/// Kernel:   mm/rmap.c:page_move_anon_rmap @ v5.19
+/// Fidelity: TRIMMED(compound pages)
+/// Locks:    ptl held, page locked
+/// Errors:   none
+pub fn page_move_anon_rmap(k: &Kernel, page: PageId, vma: VmaId) {
+    VM_BUG_ON!(k, !PageLocked(k, page));
+    let Some(anon_vma) = k.vma(vma).anon_vma else {
+        k.report(Symptom::BugOn, || format!("VM_BUG_ON(!anon_vma): {page} moved to {vma}"));
+        return;
+    };
+    k.page_mut(page).mapping = PageMapping::Anon(anon_vma);
+    SetPageAnonExclusive(k, page);
 }
 
 /// The first PTE maps a new anonymous page.
@@ -578,7 +599,30 @@ pub(crate) fn clear_page_mlock(k: &Kernel, page: PageId) {
 
 // ---- unmapping ----------------------------------------------------------------------------------------------------------
 
-/// Take the mapping of the page away from one VMA. False ends the walk.
+/// An entry of a file mapping is gone that was write-protected for userfaultfd: leave a marker, so that the protection stays.
+/// Anonymous memory comes back as zeroes, and needs none.
+///
+/// Kernel:   include/linux/mm_inline.h:pte_install_uffd_wp_if_needed @ v5.19
+/// Fidelity: MIRROR
+/// Locks:    ptl held
+/// Errors:   none
+pub(crate) fn pte_install_uffd_wp_if_needed(k: &Kernel, vma: VmaId, addr: u64, pte: PteRef, pteval: PteVal) {
+    if !k.has(Delta::PTE_MARKER_UFFD_WP) {
+        return;
+    }
+    let _ = WARN_ON_ONCE!(k, !pte_none(ptep_get(k, pte)));
+    if vma_is_anonymous(k, vma) || !userfaultfd_wp(k, vma) {
+        return;
+    }
+    // Of a present entry, of a swap entry, of a marker.
+    if pte_uffd_wp(pteval) || pte_marker_uffd_wp(pteval) {
+        k.branch("a marker keeps the write protection");
+        set_pte_at(k, k.vma(vma).vm_mm, addr, pte, make_pte_marker(PTE_MARKER_UFFD_WP));
+    }
+}
+
+/// Take the mapping of the page away from one VMA. False ends the walk. PTE_MARKER_UFFD_WP: an entry of a file that was
+/// write-protected leaves a marker. PG_ANON_EXCLUSIVE: what the page knew, the swap entry knows.
 ///
 /// Kernel:   mm/rmap.c:try_to_unmap_one @ v5.14
 /// Fidelity: TRIMMED(huge pages, MADV_FREE pages, hwpoison entries, mmu notifiers, TLB, pte_unused of s390)
@@ -626,12 +670,17 @@ async fn try_to_unmap_one(k: &Kernel, page: PageId, vma: VmaId, address: u64, fl
         if pte_uffd_wp(pteval) {
             swp_pte = pte_mkuffd_wp(swp_pte);
         }
+        // page_try_share_anon_rmap: in the slot it is the entry that knows.
+        if TestClearPageAnonExclusive(k, page) {
+            swp_pte = pte_swp_mkexclusive(swp_pte);
+        }
         set_pte_at(k, mm, address, pte, swp_pte);
     } else {
-        // A file page leaves nothing behind: the next access faults, and finds it in the cache or in swap.
+        // A file page leaves nothing behind but its write protection: the next access faults, and finds it in the cache or in swap.
         if userfaultfd_armed(k, vma) {
             k.branch("a VMA with userfaultfd loses its entry");
         }
+        pte_install_uffd_wp_if_needed(k, vma, address, pte, pteval);
         dec_mm_counter(k, mm, mm_counter_file(k, page));
     }
     page_remove_rmap(k, page);

@@ -5,6 +5,7 @@
 //! free slot holds cannot be seen by anybody, so it is forgotten.
 
 use crate::VM_BUG_ON;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::Symptom;
 use crate::kernel::*;
@@ -349,7 +350,7 @@ pub fn free_swap_and_cache(k: &Kernel, entry: SwpEntry) -> bool {
 
 // ---- swapoff ------------------------------------------------------------------------------------------------------------
 
-/// Map the page in place of the swap entry. False: the entry is not there any more.
+/// Map the page in place of the swap entry. False: the entry is not there any more. UNUSE_PTE_KEEPS_BITS: with the entry's bits.
 ///
 /// Kernel:   mm/swapfile.c:unuse_pte @ v5.14
 /// Fidelity: TRIMMED(KSM)
@@ -362,7 +363,8 @@ async fn unuse_pte(k: &Kernel, vma: VmaId, pmd: Pmd, addr: u64, entry: SwpEntry,
     let pte = pte_offset_map_lock(k, pmd, addr).await;
     'out: {
         // pte_same_as_swp: neither the soft-dirty nor the uffd-wp bit counts.
-        if !matches!(ptep_get(k, pte), PteVal::Swap { entry: e, .. } if e == entry) {
+        let old = ptep_get(k, pte);
+        if !matches!(old, PteVal::Swap { entry: e, .. } if e == entry) {
             k.branch("pte changed meanwhile");
             ret = false;
             break 'out;
@@ -371,8 +373,17 @@ async fn unuse_pte(k: &Kernel, vma: VmaId, pmd: Pmd, addr: u64, entry: SwpEntry,
         inc_mm_counter(k, v.vm_mm, MmCounter::MM_ANONPAGES);
         get_page(k, page);
         // Not dirty, not writable, and what the entry's soft-dirty and uffd-wp bits said is lost.
-        set_pte_at(k, v.vm_mm, addr, pte, pte_mkold(mk_pte(page, v.vm_page_prot)));
-        do_page_add_anon_rmap(k, page, vma, addr, false);
+        let mut new_pte = pte_mkold(mk_pte(page, v.vm_page_prot));
+        if k.has(Delta::UNUSE_PTE_KEEPS_BITS) {
+            if pte_soft_dirty(old) {
+                new_pte = pte_mksoft_dirty(new_pte);
+            }
+            if pte_uffd_wp(old) {
+                new_pte = pte_wrprotect(pte_mkuffd_wp(new_pte));
+            }
+        }
+        set_pte_at(k, v.vm_mm, addr, pte, new_pte);
+        do_page_add_anon_rmap(k, page, vma, addr, pte_swp_exclusive(old));
         swap_free(k, entry);
     }
     pte_unmap_unlock(k, pte);

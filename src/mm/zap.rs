@@ -4,27 +4,58 @@
 //! The kernel walks every address of a range, level by level. Here the walk steps from one existing entry to the next
 //! ([`next_pte_table`], [`next_pte`]): the same entries in the same order, whatever the size of the mapping.
 
+use crate::delta::Delta;
 use crate::event::Symptom;
+use crate::flags::*;
 use crate::kernel::{
     InodeId, Kernel, MmCounter, MmId, PAGE_SHIFT, PAGE_SIZE, PageId, PageMapping, PtEntry, PteVal, TableId, VmaId,
 };
 use crate::mm::locking::{LockId, LockMode, acquire, release};
+use crate::mm::memory::vma_is_anonymous;
 use crate::mm::mmap::vma_next;
 use crate::mm::page::{PageAnon, PageLocked, add_mm_counter, lru_add_drain, mark_page_accessed, mm_counter};
 use crate::mm::page::{page_mapcount, set_page_dirty};
 use crate::mm::pgtable::{PMD_SIZE, Pmd, PteRef, ptep_get_and_clear, set_pte_at, vm_normal_page};
 use crate::mm::pgtable::{pte_dirty, pte_offset_map_lock, pte_unmap_unlock, pte_young};
-use crate::mm::rmap::page_remove_rmap;
+use crate::mm::rmap::{page_remove_rmap, pte_install_uffd_wp_if_needed};
 use crate::mm::swap_state::free_page_and_swap_cache;
 use crate::mm::swapfile::free_swap_and_cache;
 use crate::point::{Touch, point};
 use smallvec::SmallVec;
 
-/// `struct zap_details`: that there is one at all makes [`zap_pte_range`] leave swap entries alone.
+/// `struct zap_details`: that there is one at all made [`zap_pte_range`] leave swap entries alone, before ZAP_EVEN_COWS.
 #[derive(Clone, Copy, Debug)]
 pub struct ZapDetails {
     /// Unmap only pages of this page cache, and keep private copies. None unmaps both.
     pub check_mapping: Option<InodeId>,
+    /// ZAP_FLAG_DROP_MARKER (v5.19): markers go too.
+    pub drop_marker: bool,
+}
+
+/// `should_zap_cows`: private copies too, in memory or in swap?
+fn should_zap_cows(k: &Kernel, details: Option<&ZapDetails>) -> bool {
+    match details {
+        None => true,
+        Some(details) => k.has(Delta::ZAP_EVEN_COWS) && details.check_mapping.is_none(),
+    }
+}
+
+/// `zap_drop_markers`.
+fn zap_drop_markers(details: Option<&ZapDetails>) -> bool {
+    details.is_some_and(|details| details.drop_marker)
+}
+
+/// Leave a marker for a write-protected entry that was cleared, unless markers are to go.
+///
+/// Kernel:   mm/memory.c:zap_install_uffd_wp_if_needed @ v5.19
+/// Fidelity: MIRROR
+/// Locks:    ptl held
+/// Errors:   none
+fn zap_install_uffd_wp_if_needed(k: &Kernel, vma: VmaId, addr: u64, pte: PteRef, details: Option<&ZapDetails>, pteval: PteVal) {
+    if zap_drop_markers(details) {
+        return;
+    }
+    pte_install_uffd_wp_if_needed(k, vma, addr, pte, pteval);
 }
 
 /// `struct mmu_gather`: pages whose entries are gone and whose references are dropped after the TLB flush.
@@ -158,6 +189,8 @@ fn page_rmapping_is(k: &Kernel, page: PageId, mapping: InodeId) -> bool {
 
 /// Take away the entries of one PTE table in `[addr, end)`.
 ///
+/// PTE_MARKER_UFFD_WP: of a file mapping the write protection stays as a marker. ZAP_EVEN_COWS: swap entries are private copies.
+///
 /// Kernel:   mm/memory.c:zap_pte_range @ v5.14
 /// Fidelity: TRIMMED(migration and device entries, VM_SEQ_READ, rescheduling, full batches)
 /// Locks:    mmap_lock or the i_mmap lock held; takes and drops the PTE lock
@@ -183,7 +216,24 @@ async fn zap_pte_range(
         addr = at + PAGE_SIZE;
         pte = this.next();
         match ptent {
-            PteVal::None | PteVal::Marker(_) => continue,
+            PteVal::None => continue,
+            PteVal::Marker(marker) => {
+                // Anonymous memory had no use for uffd-wp markers before WP_UNPOPULATED, and loses them with its pages since.
+                let anon = k.has(Delta::UFFD_FEATURE_WP_UNPOPULATED) && vma_is_anonymous(k, vma);
+                let goes = if marker.contains(PTE_MARKER_UFFD_WP) {
+                    anon || zap_drop_markers(details)
+                } else if marker.contains(PTE_MARKER_GUARD) {
+                    zap_drop_markers(details)
+                } else {
+                    should_zap_cows(k, details)
+                };
+                if !goes {
+                    k.branch("marker left in place");
+                    continue;
+                }
+                set_pte_at(k, mm, at, this, PteVal::None);
+                zap_install_uffd_wp_if_needed(k, vma, at, this, details, ptent);
+            }
             PteVal::Present { .. } => {
                 let page = vm_normal_page(ptent);
                 if let (Some(details), Some(page)) = (details, page) {
@@ -196,6 +246,7 @@ async fn zap_pte_range(
                     }
                 }
                 let ptent = ptep_get_and_clear(k, mm, at, this);
+                zap_install_uffd_wp_if_needed(k, vma, at, this, details, ptent);
                 let Some(page) = page else { continue };
                 if !PageAnon(k, page) {
                     if pte_dirty(ptent) {
@@ -215,8 +266,8 @@ async fn zap_pte_range(
                 tlb.pages.push(page);
             }
             PteVal::Swap { entry, .. } => {
-                // Any details at all protect swap entries, also when private copies were to be unmapped.
-                if details.is_some() {
+                // Before ZAP_EVEN_COWS any details at all protect swap entries, also when private copies were to be unmapped.
+                if !should_zap_cows(k, details) {
                     k.branch("swap entry left in place");
                     continue;
                 }
@@ -225,6 +276,7 @@ async fn zap_pte_range(
                     print_bad_pte(k, vma, at, ptent, None);
                 }
                 set_pte_at(k, mm, at, this, PteVal::None);
+                zap_install_uffd_wp_if_needed(k, vma, at, this, details, ptent);
             }
         }
     }
@@ -280,7 +332,7 @@ async fn unmap_single_vma(
     }
 }
 
-/// Unmap a list of VMAs of one mm, in address order, as far as they lie in the range; swap entries go too.
+/// Unmap a list of VMAs of one mm, in address order, as far as they lie in the range; swap entries and markers go too.
 ///
 /// Kernel:   mm/memory.c:unmap_vmas @ v5.14
 /// Fidelity: TRIMMED(the gather belongs to the caller, who frees the page tables before the pages; here the pages go first)
@@ -290,11 +342,12 @@ pub async fn unmap_vmas(k: &Kernel, vmas: &[VmaId], start: u64, end: u64) {
     let Some(&first) = vmas.first() else { return };
     let _f = k.enter("unmap_vmas", || format!("{start:#x}-{end:#x}"));
     let mut tlb = tlb_gather_mmu(k.vma(first).vm_mm);
+    let details = k.has(Delta::PTE_MARKER_UFFD_WP).then_some(ZapDetails { check_mapping: None, drop_marker: true });
     for &vma in vmas {
         if k.vma(vma).vm_start >= end {
             break;
         }
-        unmap_single_vma(k, &mut tlb, vma, start, end, None).await;
+        unmap_single_vma(k, &mut tlb, vma, start, end, details.as_ref()).await;
     }
     tlb_finish_mmu(k, tlb).await;
 }
@@ -377,7 +430,7 @@ pub async fn unmap_mapping_page(k: &Kernel, page: PageId) {
         crate::VM_BUG_ON!(k, true);
         return;
     };
-    let details = ZapDetails { check_mapping: Some(mapping) };
+    let details = ZapDetails { check_mapping: Some(mapping), drop_marker: true };
     let index = p.index;
 
     acquire(k, LockId::IMmap(mapping), LockMode::Write).await;
@@ -392,7 +445,7 @@ pub async fn unmap_mapping_page(k: &Kernel, page: PageId) {
 /// Locks:    takes and drops the i_mmap write lock
 /// Errors:   none
 pub async fn unmap_mapping_pages(k: &Kernel, mapping: InodeId, start: u64, nr: u64, even_cows: bool) {
-    let details = ZapDetails { check_mapping: if even_cows { None } else { Some(mapping) } };
+    let details = ZapDetails { check_mapping: if even_cows { None } else { Some(mapping) }, drop_marker: false };
     let mut last_index = start.wrapping_add(nr).wrapping_sub(1);
     if last_index < start {
         last_index = u64::MAX;
@@ -496,7 +549,7 @@ mod tests {
         let pte = next_pte_table(&k, mm, 0x1000, 0x2000).and_then(|(_, pmd)| pte_offset_map(&k, pmd, 0x1000)).unwrap();
         let swap = PteVal::Swap { entry: crate::kernel::SwpEntry(1), flags: crate::flags::PteFlags::empty() };
         native_set_pte(&k, mm, 0x1000, pte, swap);
-        run(zap_page_range_single(&k, vmas[0], 0, 1 << 40, Some(ZapDetails { check_mapping: None })));
+        run(zap_page_range_single(&k, vmas[0], 0, 1 << 40, Some(ZapDetails { check_mapping: None, drop_marker: false })));
         assert_eq!(walk(&k, mm, 0, 1 << 47), ADDRS);
     }
 }

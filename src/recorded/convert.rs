@@ -10,6 +10,8 @@ const PAGE: u64 = 4096;
 /// Windows `m0`, `m1` ... of the recordings: fixed addresses so far apart that nothing merges.
 const WINDOWS: u64 = 0x1000_0000;
 const WINDOW: u64 = 0x100_0000;
+/// Where the recordings have a window whose mmap failed.
+const FAILED: &str = "0xdead";
 /// The sixteen source pages of UFFDIO_COPY.
 const SOURCE: u64 = 0x6000_0000;
 const SOURCE_PAGES: u64 = 16;
@@ -57,7 +59,8 @@ pub fn convert(case: &Case) -> Result<String> {
     }
     let mut head = String::from("# SPDX-License-Identifier: GPL-2.0-only\n");
     let _ = writeln!(head, "question: {}", case.id);
-    head += "machine: swap=64 frames=512\nthreads: t0 t1 t2 t3 mon\n\n";
+    let memory_failure = if case.memory_failure { "" } else { " memory-failure=off" };
+    let _ = writeln!(head, "machine: swap=64 frames=512{memory_failure}\nthreads: t0 t1 t2 t3 mon\n");
     Ok(head + &c.out)
 }
 
@@ -173,9 +176,13 @@ impl Converter {
     fn step(&mut self, step: &Value) -> Result<()> {
         let text = step["op"].as_str().unwrap_or("").to_owned();
         let who = step["x"].as_str().unwrap_or(COORDINATOR).to_owned();
-        self.operation(&who, &text, step)?;
+        let waits_for_reader = self.operation(&who, &text, step)?;
         for message in step["ev"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             self.message(message)?;
+        }
+        if waits_for_reader {
+            let result = self.result(&text, step)?;
+            self.line(&who, format!("<... resumed> {result}").trim_end());
         }
         for late in step["late"].as_array().into_iter().flatten() {
             let who = late["x"].as_str().unwrap_or("").to_owned();
@@ -187,38 +194,39 @@ impl Converter {
         Ok(())
     }
 
-    fn operation(&mut self, who: &str, text: &str, step: &Value) -> Result<()> {
+    /// The line of an operation. True: its end is to be told after the messages that it causes.
+    fn operation(&mut self, who: &str, text: &str, step: &Value) -> Result<bool> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let w = |i: usize| words.get(i).copied().unwrap_or("");
         let ok = step["r"] == 0;
         match w(0) {
             // Messages are read as they were recorded, and nothing waits.
-            "read" | "sleep" => return Ok(()),
+            "read" | "sleep" => return Ok(false),
             "memfd" => {
                 let fd = self.open(w(1));
                 self.line(who, &format!("memfd_create(\"\", MFD_ALLOW_SEALING) = {fd}"));
                 if words.len() > 2 {
                     self.line(who, &format!("ftruncate({fd}, {}) = 0", amount(w(2))?));
                 }
-                return Ok(());
+                return Ok(false);
             }
             "tmpfs" => {
                 let size = option(&words, "size").and_then(|s| s.strip_suffix('k')).unwrap_or("");
                 let size = number(size)? * 1024;
                 self.line(who, &format!("mount(\"tmpfs\", \"/mnt\", \"tmpfs\", 0, \"size={size}\") = 0"));
-                return Ok(());
+                return Ok(false);
             }
             "tmpfile" => {
                 let fd = self.open(w(1));
                 self.line(who, &format!("open(\"/mnt/{}\", O_RDWR|O_CREAT) = {fd}", (b'a' + fd % 26) as char));
                 self.line(who, &format!("ftruncate({fd}, {}) = 0", amount(w(3))?));
-                return Ok(());
+                return Ok(false);
             }
             "rdonly" => {
                 let of = self.fd(w(2))?;
                 let fd = self.open(w(1));
                 self.line(who, &format!("open(\"/proc/self/fd/{of}\", O_RDONLY) = {fd}"));
-                return Ok(());
+                return Ok(false);
             }
             "uffd" => {
                 let fd = self.open(w(1));
@@ -230,7 +238,7 @@ impl Converter {
                     let result = self.result("api", step)?;
                     self.line(who, &format!("ioctl({fd}, UFFDIO_API, {{api=0xaa, features={features:#x}}}) {result}"));
                 }
-                return Ok(());
+                return Ok(false);
             }
             "swapout" => {
                 let (fd, page, pages) = (self.fd(w(1))?, number(w(2))?, number(w(3))?);
@@ -243,7 +251,7 @@ impl Converter {
                 self.line(COORDINATOR, &format!("madvise({SCRATCH:#x}, {len}, MADV_POPULATE_READ)"));
                 self.line(COORDINATOR, &format!("madvise({SCRATCH:#x}, {len}, MADV_PAGEOUT)"));
                 self.line(COORDINATOR, &format!("munmap({SCRATCH:#x}, {len}) = 0"));
-                return Ok(());
+                return Ok(false);
             }
             _ => {}
         }
@@ -252,14 +260,19 @@ impl Converter {
             let fd = self.fd(w(1))?;
             self.used.retain(|&f| f != fd);
         }
-        let end = if step["r"] == "BLOCKED" {
+        // Whoever causes an event waits until it is read; the recording's coordinator had read it before it looked.
+        let is_event = |m: &Value| m.as_str().is_some_and(|m| !m.contains(":PF "));
+        let told = step["ev"].as_array().is_some_and(|ev| ev.iter().any(is_event));
+        if step["r"] == "BLOCKED" {
             self.pending.insert(who.to_owned(), text.to_owned());
-            "<unfinished ...>".to_owned()
-        } else {
-            self.result(text, step)?
-        };
+        }
+        if step["r"] == "BLOCKED" || told {
+            self.line(who, &format!("{call} <unfinished ...>"));
+            return Ok(told && step["r"] != "BLOCKED");
+        }
+        let end = self.result(text, step)?;
         self.line(who, format!("{call} {end}").trim_end());
-        Ok(())
+        Ok(false)
     }
 
     /// The source of UFFDIO_COPY: a page of one byte, or the sixteen source pages, each of its own.
@@ -455,6 +468,7 @@ impl Converter {
             }
             "touch" if out.starts_with("SIG") => {
                 let (signal, addr) = out.split_once('@').unwrap_or((out, "0x0"));
+                let addr = if addr.starts_with(FAILED) { words.get(2).copied().unwrap_or("") } else { addr };
                 let signal = match signal {
                     "SIGBUS/2" => "SIGBUS",
                     "SIGBUS/4" => "SIGBUS_MCEERR_AR",
@@ -467,7 +481,7 @@ impl Converter {
             "touch" => "= 0".to_owned(),
             "mmap" if step["r"] == 0 => format!("= {:#x}", self.window(words.get(1).copied().unwrap_or(""))),
             "mremap" if step["r"] == 0 => format!("= {:#x}", self.address(out)?),
-            "fork" if step["r"] == 0 => "= child".to_owned(),
+            "fork" if step["r"] == 0 => format!("= {}", out.trim_start_matches('@')),
             "poll" => match number(out.trim_start_matches("revents="))? {
                 0 => "= 0".to_owned(),
                 1 => "= POLLIN".to_owned(),

@@ -24,6 +24,8 @@ pub struct Case {
     pub id: String,
     /// What happened, as it was recorded.
     pub steps: Vec<Value>,
+    /// The kernel tells a poisoned page from other reasons for SIGBUS (CONFIG_MEMORY_FAILURE).
+    pub memory_failure: bool,
 }
 
 /// A recording: one kernel's answers to many sequences.
@@ -39,6 +41,7 @@ impl Recording {
     /// Read the text of a recording. An error says in which line.
     pub fn parse(text: &str) -> Result<Recording, String> {
         let mut recording = Recording { kernel: String::new(), cases: Vec::new() };
+        let memory_failure = text.contains("SIGBUS/4@");
         for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
             let at = number + 1;
             let value: Value = serde_json::from_str(line).map_err(|e| format!("line {at}: not a JSON object: {e}"))?;
@@ -49,7 +52,7 @@ impl Recording {
             let (Some(id), Some(steps)) = (value["id"].as_str(), value["steps"].as_array()) else {
                 return Err(format!("line {at}: a case needs an `id` and `steps`"));
             };
-            recording.cases.push(Case { id: id.to_owned(), steps: steps.clone() });
+            recording.cases.push(Case { id: id.to_owned(), steps: steps.clone(), memory_failure });
         }
         Ok(recording)
     }
@@ -105,17 +108,22 @@ pub fn judge(case: &Case, revision: Revision) -> Finding {
         Err(errors) => return Finding::Differs { line: "(the converted text)".to_owned(), model: errors.to_string() },
     };
     let run = replay(&scenario, revision, &[], false);
-    let Some(unlike) = run.unlike.first() else { return Finding::Agrees };
-    let line = text.lines().nth(unlike.line - 1).unwrap_or("").to_owned();
-    let op = run.rows.iter().find(|r| r.line == unlike.line).map(|r| r.op.clone());
-    let model = match (&unlike.got, op) {
-        (Answer::Returned(outcome), Some(op)) => scenario::print::outcome(&op, outcome),
-        (answer, _) => format!("{answer:?}"),
-    };
-    if let Some(name) = named(&scenario, &line, &model) {
-        return Finding::Named(name);
+    let mut name = None;
+    for unlike in &run.unlike {
+        let line = text.lines().nth(unlike.line - 1).unwrap_or("").to_owned();
+        // A resumed line tells of the thread's last operation.
+        let thread = scenario.threads.iter().position(|t| line.split(':').next() == Some(t));
+        let op = run.rows.iter().rfind(|r| Some(r.thread) == thread && r.line <= unlike.line);
+        let model = match (&unlike.got, op) {
+            (Answer::Returned(outcome), Some(row)) => scenario::print::outcome(&row.op, outcome),
+            (answer, _) => format!("{answer:?}"),
+        };
+        match named(&scenario, &line, &model) {
+            Some(why) => name = name.or(Some(why)),
+            None => return Finding::Differs { line, model },
+        }
     }
-    Finding::Differs { line, model }
+    name.map_or(Finding::Agrees, Finding::Named)
 }
 
 fn named(scenario: &scenario::Scenario, line: &str, model: &str) -> Option<&'static str> {

@@ -128,6 +128,8 @@ pub struct MachineSpec {
     pub fault_around: u64,
     /// `soft-dirty=on`.
     pub soft_dirty: bool,
+    /// `memory-failure=off`.
+    pub memory_failure: bool,
 }
 
 impl Default for MachineSpec {
@@ -139,6 +141,7 @@ impl Default for MachineSpec {
             commit_limit: c.commit_limit,
             fault_around: c.fault_around_pages,
             soft_dirty: c.soft_dirty,
+            memory_failure: c.memory_failure,
         }
     }
 }
@@ -151,6 +154,7 @@ impl MachineSpec {
             commit_limit: self.commit_limit,
             fault_around_pages: self.fault_around,
             soft_dirty: self.soft_dirty,
+            memory_failure: self.memory_failure,
         }
     }
 }

@@ -749,6 +749,7 @@ impl<'a> Arbitrary<'a> for Scenario {
             commit_limit: if u.arbitrary()? { Some((any_amount(u)? >> 1) as i64) } else { None },
             fault_around: if u.arbitrary()? { byte(u)?.into() } else { MachineSpec::default().fault_around },
             soft_dirty: u.arbitrary()?,
+            memory_failure: u.arbitrary()?,
         };
         let mut s = Scenario {
             path: String::new(),

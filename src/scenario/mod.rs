@@ -30,7 +30,7 @@
 //! headings  = question: TEXT                     required
 //!             why: TEXT
 //!             finding: F01...
-//!             machine: [swap=SLOTS] [frames=N] [commit-limit=PAGES] [fault-around=PAGES] [soft-dirty=on|off]
+//!             machine: [swap=SLOTS] [frames=N] [commit-limit=PAGES] [fault-around=PAGES] [soft-dirty=on|off] [memory-failure=on|off]
 //!             threads: NAME...                   `main` if missing
 //! step      = [NAME:] call [as NAME] [fail] [end]  without NAME: the first thread; `as` names the child of fork()
 //!           | NAME: <... resumed> [= result]     how the thread's unfinished call ended

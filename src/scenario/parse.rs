@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Words that begin a heading or a section, and so cannot name a thread.
 const HEADINGS: [&str; 7] = ["question", "why", "finding", "machine", "threads", "race", "claims"];
 /// Settings of `machine:`.
-const SETTINGS: [&str; 5] = ["swap", "frames", "commit-limit", "fault-around", "soft-dirty"];
+const SETTINGS: [&str; 6] = ["swap", "frames", "commit-limit", "fault-around", "soft-dirty", "memory-failure"];
 /// So many threads are enough for anybody, and fit the numbers of tasks.
 const MAX_THREADS: usize = 32;
 
@@ -530,11 +530,16 @@ fn setting(machine: &mut MachineSpec, word: &str, span: Span) -> Result<(), Bad>
         return Err(Bad::new(span, format!("`{key}` has no value")).note(format!("write {key}=... without spaces")));
     }
     let span = Span { at: span.at + key.len() + 1, len: value.len() };
-    if key == "soft-dirty" {
-        machine.soft_dirty = match value {
+    let switch = match key {
+        "soft-dirty" => Some(&mut machine.soft_dirty),
+        "memory-failure" => Some(&mut machine.memory_failure),
+        _ => None,
+    };
+    if let Some(switch) = switch {
+        *switch = match value {
             "on" => true,
             "off" => false,
-            _ => return Err(Bad::new(span, "soft-dirty is `on` or `off`")),
+            _ => return Err(Bad::new(span, format!("{key} is `on` or `off`"))),
         };
         return Ok(());
     }

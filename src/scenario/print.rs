@@ -202,6 +202,9 @@ fn machine(m: &MachineSpec) -> String {
     if m.soft_dirty != d.soft_dirty {
         out.push(format!("soft-dirty={}", if m.soft_dirty { "on" } else { "off" }));
     }
+    if m.memory_failure != d.memory_failure {
+        out.push(format!("memory-failure={}", if m.memory_failure { "on" } else { "off" }));
+    }
     out.join(" ")
 }
 

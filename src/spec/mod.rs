@@ -272,7 +272,9 @@ impl Spec {
                 self.group.add(0);
                 self.group.zeroing = true;
             }
-            Op::Madvise { advice: Advice::MADV_DONTNEED, .. } => self.group.any = true,
+            Op::Madvise { advice: Advice::MADV_DONTNEED | Advice::MADV_DONTNEED_LOCKED | Advice::MADV_GUARD_INSTALL, .. } => {
+                self.group.any = true;
+            }
             Op::Mmap { .. } | Op::Munmap { .. } | Op::Mremap { .. } | Op::Fork | Op::Exit | Op::Kill { .. } => {
                 self.group.any = true;
                 self.group.remaps = true;
@@ -621,7 +623,14 @@ impl Spec {
                     self.punch(s, inode, offset, offset.saturating_add(len), sure);
                 }
             }
-            (&Op::Madvise { addr, len, advice: Advice::MADV_DONTNEED }, Some(mm)) => {
+            (
+                &Op::Madvise {
+                    addr,
+                    len,
+                    advice: Advice::MADV_DONTNEED | Advice::MADV_DONTNEED_LOCKED | Advice::MADV_GUARD_INSTALL,
+                },
+                Some(mm),
+            ) => {
                 // With holes in the range it does the rest and says ENOMEM.
                 let sure = if ok.is_some() { sure } else { Sure::Perhaps };
                 self.drop_private(mm, addr, addr.saturating_add(page_align(len)), sure);

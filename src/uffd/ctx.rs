@@ -120,7 +120,7 @@ pub fn sys_userfaultfd(k: &Kernel, nonblock: bool, user_mode_only: bool) -> KRes
         user_mode_only,
         nonblock,
         released: false,
-        mmap_changing: false,
+        mmap_changing: 0,
         mm: Some(mm),
         refcount: 1,
         ..UserfaultfdCtx::default()
@@ -176,7 +176,7 @@ pub async fn userfaultfd_release(k: &Kernel, ctx: CtxId) {
                 continue;
             }
             if k.has(Delta::UFFD_WP_RESET_ON_CLOSE) && userfaultfd_wp(k, vma) {
-                uffd_wp_range(k, vma, v.vm_start, v.vm_end - v.vm_start, false).await;
+                let _ = uffd_wp_range(k, vma, v.vm_start, v.vm_end - v.vm_start, false).await;
             }
             let new_flags = v.vm_flags - __VM_UFFD_FLAGS;
             // Boxed: a merge may drop a file and end here again.

@@ -78,7 +78,7 @@ pub(crate) fn in_wait_api(k: &Kernel, ctx: CtxId) -> bool {
 /// The look at mmap_changing before an ioctl does anything.
 async fn mmap_changing(k: &Kernel, ctx: CtxId) -> bool {
     point(k, Touch::ReadCtx(ctx)).await;
-    let changing = k.ctx(ctx).mmap_changing;
+    let changing = k.ctx(ctx).mmap_changing != 0;
     if changing {
         k.branch("an event waits to be read: -EAGAIN");
     }

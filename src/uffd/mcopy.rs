@@ -123,7 +123,7 @@ pub async fn __mcopy_atomic(
                 // wrong by now.
                 point(k, Touch::ReadCtx(ctx)).await;
                 err = Err(EAGAIN);
-                if k.ctx(ctx).mmap_changing {
+                if k.ctx(ctx).mmap_changing != 0 {
                     k.branch("mmap_changing: -EAGAIN");
                     break 'out_unlock;
                 }
@@ -229,19 +229,19 @@ pub async fn __mcopy_atomic(
 
 /// Write-protect part of a VMA for userfaultfd, or take that away.
 ///
-/// UFFD_WP_WRITENOTIFY: the protection of the VMA says already that entries are made without the write bit. Where the
+/// UFFD_WP_RANGE_PROT: the protection of the VMA says already that entries are made without the write bit. Where the
 /// protection is taken away, entries that need not fault for another reason get it back; of a shared VMA none does, since its
 /// protection does not follow from its flags.
 ///
 /// Kernel:   mm/userfaultfd.c:uffd_wp_range @ v6.1 (part of mwriteprotect_range before)
 /// Fidelity: TRIMMED(TLB flush)
 /// Locks:    mmap_lock held
-/// Errors:   none
-pub async fn uffd_wp_range(k: &Kernel, dst_vma: VmaId, start: u64, len: u64, enable_wp: bool) {
+/// Errors:   ENOMEM no page table for markers
+pub async fn uffd_wp_range(k: &Kernel, dst_vma: VmaId, start: u64, len: u64, enable_wp: bool) -> KResult {
     let _f = k.enter("uffd_wp_range", || format!("{dst_vma} start={start:#x} len={len:#x} enable_wp={enable_wp}"));
     let v = k.vma(dst_vma);
     let mut cp_flags = CpFlags { uffd_wp: enable_wp, uffd_wp_resolve: !enable_wp, ..CpFlags::default() };
-    let newprot = if k.has(Delta::UFFD_WP_WRITENOTIFY) {
+    let newprot = if k.has(Delta::UFFD_WP_RANGE_PROT) {
         cp_flags.try_change_writable = !enable_wp && vma_wants_manual_pte_write_upgrade(k, dst_vma);
         v.vm_page_prot
     } else if enable_wp {
@@ -249,7 +249,10 @@ pub async fn uffd_wp_range(k: &Kernel, dst_vma: VmaId, start: u64, len: u64, ena
     } else {
         vm_get_page_prot(v.vm_flags)
     };
-    change_protection(k, dst_vma, start, start + len, newprot, cp_flags).await;
+    match change_protection(k, dst_vma, start, start + len, newprot, cp_flags).await {
+        Err(e) if k.has(Delta::UFFD_WP_ENOMEM) => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Write-protect a range for userfaultfd, or take that away. PTE_MARKER_UFFD_WP: of files too. UFFDIO_WRITEPROTECT_VMAS: of as
@@ -258,7 +261,8 @@ pub async fn uffd_wp_range(k: &Kernel, dst_vma: VmaId, start: u64, len: u64, ena
 /// Kernel:   mm/userfaultfd.c:mwriteprotect_range @ v5.14
 /// Fidelity: MIRROR
 /// Locks:    takes and drops mmap_lock for reading
-/// Errors:   EAGAIN mmap_changing; ENOENT no single VMA, or one that is shared, not anonymous or not registered for it
+/// Errors:   EAGAIN mmap_changing; ENOENT no single VMA, or one that is shared, not anonymous or not registered for it; ENOMEM no
+///           page table for markers
 pub async fn mwriteprotect_range(k: &Kernel, dst_mm: MmId, ctx: CtxId, start: u64, len: u64, enable_wp: bool) -> KResult {
     let _f = k.enter("mwriteprotect_range", || format!("start={start:#x} len={len:#x} enable_wp={enable_wp}"));
     let mut err: KResult;
@@ -271,7 +275,7 @@ pub async fn mwriteprotect_range(k: &Kernel, dst_mm: MmId, ctx: CtxId, start: u6
     'out_unlock: {
         point(k, Touch::ReadCtx(ctx)).await;
         err = Err(EAGAIN);
-        if k.ctx(ctx).mmap_changing {
+        if k.ctx(ctx).mmap_changing != 0 {
             k.branch("mmap_changing: -EAGAIN");
             break 'out_unlock;
         }
@@ -292,8 +296,10 @@ pub async fn mwriteprotect_range(k: &Kernel, dst_mm: MmId, ctx: CtxId, start: u6
                 }
                 let _start = v.vm_start.max(start);
                 let _end = v.vm_end.min(end);
-                uffd_wp_range(k, dst_vma, _start, _end - _start, enable_wp).await;
-                err = Ok(());
+                err = uffd_wp_range(k, dst_vma, _start, _end - _start, enable_wp).await;
+                if err.is_err() {
+                    break;
+                }
                 next = vma_next(k, dst_vma);
             }
             break 'out_unlock;
@@ -313,8 +319,7 @@ pub async fn mwriteprotect_range(k: &Kernel, dst_mm: MmId, ctx: CtxId, start: u6
             break 'out_unlock;
         }
 
-        uffd_wp_range(k, dst_vma, start, len, enable_wp).await;
-        err = Ok(());
+        err = uffd_wp_range(k, dst_vma, start, len, enable_wp).await;
     }
     mmap_read_unlock(k, dst_mm);
     err

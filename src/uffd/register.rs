@@ -86,6 +86,20 @@ pub(crate) fn vma_can_userfault(k: &Kernel, vma: VmaId, vm_flags: VmFlags, wp_as
     vma_is_anonymous(k, vma) || vma_is_shmem(k, vma)
 }
 
+/// The offset that vma_merge is told for the part of a VMA from `start` on: of the whole VMA, although it belongs to vm_start.
+/// UFFD_MERGE_PGOFF: of the part.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_register, userfaultfd_unregister (vma_pgoff) @ v6.4
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held for writing
+/// Errors:   none
+fn merge_pgoff(k: &Kernel, vma: &Vma, start: u64) -> u64 {
+    if k.has(Delta::UFFD_MERGE_PGOFF) {
+        return vma.vm_pgoff + ((start - vma.vm_start) >> PAGE_SHIFT);
+    }
+    vma.vm_pgoff
+}
+
 /// UFFDIO_REGISTER: watch every VMA in the range; holes between them do not matter.
 ///
 /// Kernel:   fs/userfaultfd.c:userfaultfd_register @ v5.14
@@ -206,8 +220,8 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
                 // The modes are replaced, not added to.
                 let new_flags = (v.vm_flags - __VM_UFFD_FLAGS) | vm_flags;
                 'next: {
-                    // vm_pgoff belongs to v.vm_start, not to start.
-                    prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, v.vm_pgoff, Some(ctx)).await;
+                    let pgoff = merge_pgoff(k, &v, start);
+                    prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, pgoff, Some(ctx)).await;
                     if let Some(merged) = prev {
                         vma = merged;
                         break 'next;
@@ -349,13 +363,13 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
                 }
 
                 if k.has(Delta::UFFD_WP_RESET_ON_UNREGISTER) && userfaultfd_wp(k, vma) {
-                    uffd_wp_range(k, vma, start, vma_end - start, false).await;
+                    let _ = uffd_wp_range(k, vma, start, vma_end - start, false).await;
                 }
 
                 let new_flags = v.vm_flags - __VM_UFFD_FLAGS;
                 'next: {
-                    // vm_pgoff belongs to v.vm_start, not to start.
-                    prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, v.vm_pgoff, None).await;
+                    let pgoff = merge_pgoff(k, &v, start);
+                    prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, pgoff, None).await;
                     if let Some(merged) = prev {
                         vma = merged;
                         break 'next;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! An empty entry in anonymous memory.
 
-use super::VmFaultCtx;
+use super::{VmFaultCtx, vmf_orig_pte_uffd_wp, vmf_pte_changed};
 use crate::flags::*;
 use crate::kernel::*;
 use crate::ladder;
@@ -11,7 +11,8 @@ use crate::mm::pgtable::*;
 use crate::mm::rmap::{anon_vma_prepare, page_add_new_anon_rmap};
 use crate::uffd::handle::handle_userfault;
 
-/// Give an empty anonymous entry a zeroed page, or for a read the shared zero page.
+/// Give an empty anonymous entry a zeroed page, or for a read the shared zero page. UFFD_FEATURE_WP_UNPOPULATED: a marker that stood
+/// there goes on as the uffd-wp bit of the entry.
 ///
 /// Kernel:   mm/memory.c:do_anonymous_page @ v5.14
 /// Fidelity: TRIMMED(OOM reaper, huge entries, swap throttling)
@@ -26,6 +27,7 @@ pub(super) async fn do_anonymous_page(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFau
     if vma.vm_flags.contains(VM_SHARED) {
         return VM_FAULT_SIGBUS;
     }
+    let uffd_wp = vmf_orig_pte_uffd_wp(vmf);
     let Some(pmd) = vmf.pmd else { return VM_FAULT_OOM };
     if !pte_alloc(k, mm, pmd).await {
         return VM_FAULT_OOM;
@@ -39,7 +41,7 @@ pub(super) async fn do_anonymous_page(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFau
                 entry = zero_pte(vma.vm_page_prot);
                 pte = pte_offset_map_lock(k, pmd, vmf.address).await;
                 vmf.pte = Some(pte);
-                if !pte_none(ptep_get(k, pte)) {
+                if vmf_pte_changed(k, vmf, pte) {
                     break 'unlock;
                 }
                 if vma.vm_flags.contains(VM_UFFD_MISSING) {
@@ -69,7 +71,7 @@ pub(super) async fn do_anonymous_page(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFau
 
             pte = pte_offset_map_lock(k, pmd, vmf.address).await;
             vmf.pte = Some(pte);
-            if !pte_none(ptep_get(k, pte)) {
+            if vmf_pte_changed(k, vmf, pte) {
                 k.branch("somebody else was faster");
                 put_page(k, page);
                 break 'unlock;
@@ -84,6 +86,9 @@ pub(super) async fn do_anonymous_page(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFau
             lru_cache_add_inactive_or_unevictable(k, page, vmf.vma);
         }
         'setpte: {
+            if uffd_wp {
+                entry = pte_wrprotect(pte_mkuffd_wp(entry));
+            }
             set_pte_at(k, mm, vmf.address, pte, entry);
         }
         'unlock: {

@@ -3,6 +3,7 @@
 
 use super::{VmFaultCtx, copy_user_highpage, file::fault_dirty_shared_page, ptep_set_access_flags};
 use crate::BUG_ON;
+use crate::delta::Delta;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::locking::{lock_page, trylock_page, unlock_page};
@@ -10,7 +11,7 @@ use crate::mm::mlock::munlock_vma_page;
 use crate::mm::page::*;
 use crate::mm::page_alloc::{alloc_page, alloc_zeroed_page};
 use crate::mm::pgtable::*;
-use crate::mm::rmap::{anon_vma_prepare, page_add_new_anon_rmap, page_remove_rmap};
+use crate::mm::rmap::{anon_vma_prepare, page_add_new_anon_rmap, page_move_anon_rmap, page_remove_rmap};
 use crate::mm::swapfile::try_to_free_swap;
 use crate::point::{Touch, point};
 use crate::uffd::handle::handle_userfault;
@@ -173,8 +174,43 @@ async fn wp_page_shared(k: &Kernel, vmf: &mut VmFaultCtx, page: PageId) -> VmFau
     ret
 }
 
+/// Is nobody left who might share the anonymous page?
+///
+/// Kernel:   mm/memory.c:do_wp_page @ v5.19, wp_can_reuse_anon_folio @ v6.6
+/// Fidelity: TRIMMED(KSM, huge pages)
+/// Locks:    PTE lock held; tries the page lock
+/// Errors:   false
+async fn wp_can_reuse_anon_page(k: &Kernel, page: PageId, vma: VmaId) -> bool {
+    point(k, Touch::WritePage(page)).await;
+    // The entry, the swap cache, the batch: more than these are somebody.
+    if page_count(k, page) > 3 {
+        return false;
+    }
+    if !PageLRU(k, page) {
+        lru_add_drain(k);
+    }
+    if page_count(k, page) > 1 + i32::from(PageSwapCache(k, page)) {
+        return false;
+    }
+    if !trylock_page(k, page) {
+        return false;
+    }
+    if PageSwapCache(k, page) {
+        try_to_free_swap(k, page);
+    }
+    if page_count(k, page) != 1 {
+        unlock_page(k, page);
+        return false;
+    }
+    k.branch("nobody else refers to the page: exclusive from now on");
+    page_move_anon_rmap(k, page, vma);
+    unlock_page(k, page);
+    true
+}
+
 /// A store hit an entry that is present and not writable: report it, reuse the page, or copy it.
-/// UFFD_FEATURE_WP_ASYNC: what is to be asked about may be taken as answered.
+/// UFFD_FEATURE_WP_ASYNC: what is to be asked about may be taken as answered. PG_ANON_EXCLUSIVE: a page that is known to be the
+/// faulter's alone is his whoever looks at it meanwhile; of another one the references are counted, the swap cache's apart.
 ///
 /// Kernel:   mm/memory.c:do_wp_page @ v5.14
 /// Fidelity: TRIMMED(KSM, TLB)
@@ -212,6 +248,13 @@ pub(super) async fn do_wp_page(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
 
     'copy: {
         if PageAnon(k, page) {
+            if k.has(Delta::PG_ANON_EXCLUSIVE) {
+                if !PageAnonExclusive(k, page) && !wp_can_reuse_anon_page(k, page, vmf.vma).await {
+                    break 'copy;
+                }
+                wp_page_reuse(k, vmf);
+                return VM_FAULT_WRITE;
+            }
             // Anybody else's reference makes it a copy: a pin, the LRU batch, isolation, the swap cache.
             point(k, Touch::WritePage(page)).await;
             if page_count(k, page) != 1 {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! An empty entry with a file behind it.
 
-use super::{VmFaultCtx, copy_user_highpage};
+use super::{VmFaultCtx, copy_user_highpage, vmf_orig_pte_uffd_wp, vmf_pte_changed};
+use crate::delta::Delta;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::filemap::{fault_flag_allow_retry_first, filemap_map_pages};
@@ -105,7 +106,8 @@ async fn __do_fault(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
 }
 
 /// Install the entry for `page` at `addr`, which vmf.pte stands for. A private write maps the copy as an anonymous page;
-/// everything else maps the page-cache page. The caller's reference becomes the entry's.
+/// everything else maps the page-cache page. The caller's reference becomes the entry's. PTE_MARKER_UFFD_WP: where a marker stood that
+/// says so, the entry is write-protected.
 ///
 /// Kernel:   mm/memory.c:do_set_pte @ v5.14
 /// Fidelity: MIRROR (x86: prefaulted entries are young)
@@ -122,6 +124,9 @@ pub async fn do_set_pte(k: &Kernel, vmf: &mut VmFaultCtx, page: PageId, addr: u6
     if write {
         entry = maybe_mkwrite(pte_mkdirty(entry), &vma);
     }
+    if vmf_orig_pte_uffd_wp(vmf) {
+        entry = pte_wrprotect(pte_mkuffd_wp(entry));
+    }
     if write && !vma.vm_flags.contains(VM_SHARED) {
         // Copy on write.
         inc_mm_counter(k, vma.vm_mm, MmCounter::MM_ANONPAGES);
@@ -134,7 +139,7 @@ pub async fn do_set_pte(k: &Kernel, vmf: &mut VmFaultCtx, page: PageId, addr: u6
     set_pte_at(k, vma.vm_mm, addr, pte, entry);
 }
 
-/// Map what the fault handler gave, if the entry is still empty.
+/// Map what the fault handler gave, if the entry is still what it was.
 ///
 /// Kernel:   mm/memory.c:finish_fault @ v5.14
 /// Fidelity: TRIMMED(OOM reaper, huge pages)
@@ -153,7 +158,7 @@ async fn finish_fault(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
     let pte = pte_offset_map_lock(k, pmd, vmf.address).await;
     vmf.pte = Some(pte);
     let mut ret = VmFault::empty();
-    if pte_none(ptep_get(k, pte)) {
+    if !vmf_pte_changed(k, vmf, pte) {
         do_set_pte(k, vmf, page, vmf.address).await;
     } else {
         k.branch("somebody else was faster");
@@ -194,6 +199,20 @@ fn fault_around_pages(k: &Kernel) -> u64 {
     if pages <= 1 { 1 } else { 1 << pages.ilog2() }
 }
 
+/// Must each page of the VMA have a fault of its own? Mapping neighbours would hide their minor faults from the monitor.
+/// PTE_MARKER_UFFD_WP: and overlook their markers.
+///
+/// Kernel:   include/linux/userfaultfd_k.h:uffd_disable_fault_around @ v5.19 (a test for VM_UFFD_MINOR before)
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held
+/// Errors:   none
+fn uffd_disable_fault_around(k: &Kernel, vma: &Vma) -> bool {
+    if !k.has(Delta::PTE_MARKER_UFFD_WP) {
+        return vma.vm_flags.contains(VM_UFFD_MINOR);
+    }
+    vma.vm_flags.intersects(VM_UFFD_WP | VM_UFFD_MINOR)
+}
+
 /// A load.
 ///
 /// Kernel:   mm/memory.c:do_read_fault @ v5.14
@@ -205,9 +224,8 @@ async fn do_read_fault(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
     let vma = k.vma(vmf.vma);
     let mut ret;
 
-    // Mapping neighbours would hide their minor faults from the monitor.
     let nr_pages = fault_around_pages(k);
-    if nr_pages > 1 && !vma.vm_flags.contains(VM_UFFD_MINOR) {
+    if nr_pages > 1 && !uffd_disable_fault_around(k, &vma) {
         ret = do_fault_around(k, vmf, nr_pages).await;
         if !ret.is_empty() {
             return ret;

@@ -92,6 +92,31 @@ async fn __handle_mm_fault(k: &Kernel, vma: VmaId, address: u64, flags: FaultFla
     handle_pte_fault(k, &mut vmf).await
 }
 
+/// Is the entry, under its lock, another than the one that the fault was taken for? Without a table there was none.
+///
+/// Kernel:   mm/memory.c:vmf_pte_changed @ v5.19 (a test for none before: there were no markers)
+/// Fidelity: MIRROR
+/// Locks:    PTE lock held
+/// Errors:   none
+fn vmf_pte_changed(k: &Kernel, vmf: &VmFaultCtx, pte: PteRef) -> bool {
+    ptep_get(k, pte) != vmf.orig_pte
+}
+
+/// `vmf_orig_pte_uffd_wp`: was there a marker that says write-protected?
+fn vmf_orig_pte_uffd_wp(vmf: &VmFaultCtx) -> bool {
+    pte_marker_uffd_wp(vmf.orig_pte)
+}
+
+/// An entry that maps nothing and names no slot: empty, or a marker.
+///
+/// Kernel:   mm/memory.c:do_pte_missing @ v6.4 (part of handle_pte_fault before)
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held
+/// Errors:   those of the two ways
+async fn do_pte_missing(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
+    if vma_is_anonymous(k, vmf.vma) { anon::do_anonymous_page(k, vmf).await } else { file::do_fault(k, vmf).await }
+}
+
 /// Look at the entry without its lock, and hand over to who can deal with what stands there.
 ///
 /// Kernel:   mm/memory.c:handle_pte_fault @ v5.14
@@ -109,10 +134,7 @@ async fn handle_pte_fault(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
     }
 
     let Some(pte) = vmf.pte else {
-        if vma_is_anonymous(k, vmf.vma) {
-            return anon::do_anonymous_page(k, vmf).await;
-        }
-        return file::do_fault(k, vmf).await;
+        return do_pte_missing(k, vmf).await;
     };
 
     if !pte_present(vmf.orig_pte) {
@@ -151,6 +173,11 @@ fn ptep_set_access_flags(k: &Kernel, mm: MmId, address: u64, ptep: PteRef, entry
     if changed && dirty {
         set_pte_at(k, mm, address, ptep, entry);
     }
+}
+
+/// `pte_needs_soft_dirty_wp`: must the next store be noticed, for soft-dirty tracking?
+pub(crate) fn pte_needs_soft_dirty_wp(k: &Kernel, vma: &Vma, pte: PteVal) -> bool {
+    k.s().config.soft_dirty && !vma.vm_flags.contains(VM_SOFTDIRTY) && !pte_soft_dirty(pte)
 }
 
 /// `is_cow_mapping`: private, and may become writable.
