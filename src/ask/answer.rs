@@ -189,8 +189,8 @@ impl Made {
     }
 
     /// In a table: the errno alone, or 0 (of an access: ok) and what is mapped, or the message.
-    pub fn short(&self) -> String {
-        let (out, done) = in_short(&self.result, self.message);
+    pub fn short(&self, access: bool) -> String {
+        let (out, done) = in_short(&self.result, self.message, access);
         if done || self.after != self.before { format!("{out}, {}", self.after.short()) } else { out }
     }
 }
@@ -257,14 +257,13 @@ pub fn event(flags: UffdPagefaultFlags) -> String {
 }
 
 /// How an operation stands, in a table; and whether it did what was asked.
-pub fn in_short(result: &str, message: Option<UffdPagefaultFlags>) -> (String, bool) {
+pub fn in_short(result: &str, message: Option<UffdPagefaultFlags>, access: bool) -> (String, bool) {
     match (result.strip_prefix("-1 "), message) {
         (Some(failed), _) => (failed.split(' ').next().unwrap_or(failed).to_owned(), false),
         (None, Some(message)) => (format!("message {}", event(message)), false),
         (None, None) if result.starts_with("SIG") => (result.to_owned(), false),
         (None, None) if result.is_empty() => ("blocked".to_owned(), false),
-        (None, None) if result.contains('{') || result == "0" => ("0".to_owned(), true),
-        (None, None) => ("ok".to_owned(), true),
+        (None, None) => (if access { "ok" } else { "0" }.to_owned(), true),
     }
 }
 
@@ -283,7 +282,16 @@ pub struct Asked {
 
 /// Run a cell on a revision.
 pub fn ask(cell: &Cell, revision: Revision) -> Asked {
-    let mut scenario = setup::scenario(cell);
+    run(setup::scenario(cell), revision)
+}
+
+/// The answers of a cell, revision by revision.
+pub fn answers(cell: &Cell, revisions: &[Revision]) -> Vec<Answer> {
+    let scenario = setup::scenario(cell);
+    revisions.iter().map(|&r| run(scenario.clone(), r).answer).collect()
+}
+
+fn run(mut scenario: Scenario, revision: Revision) -> Asked {
     let mut machine = Machine::new(revision, scenario.machine.config());
     let main = machine.main_task();
     let tasks = [main, if scenario.threads.len() > 1 { machine.spawn_thread(main) } else { main }];

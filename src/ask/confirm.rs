@@ -173,9 +173,27 @@ impl Confirmed {
         self.kernels.iter().position(|name| Recording { kernel: name.clone(), cases: Vec::new() }.revision() == Some(revision))
     }
 
-    /// What the kernel of a release answered.
-    pub fn answer(&self, cell: &Cell, revision: Revision) -> Option<&Visible> {
-        self.answers.get(cell)?.get(&self.kernel_of(revision)?)
+    /// What the kernel of a release answered. The model has CONFIG_MEMORY_FAILURE: of a kernel without it, the signal of a
+    /// poisoned page is taken for the one that it would raise with it.
+    pub fn answer(&self, cell: &Cell, revision: Revision) -> Option<Visible> {
+        let kernel = self.kernel_of(revision)?;
+        let mut visible = self.answers.get(cell)?.get(&kernel)?.clone();
+        if let Visible::Made { result, .. } = &mut visible
+            && cell.state == State::Poisoned
+            && result == "SIGBUS"
+        {
+            "SIGBUS_MCEERR_AR".clone_into(result);
+        }
+        Some(visible)
+    }
+
+    /// Was the kernel built without CONFIG_MEMORY_FAILURE? Then a poisoned page raises SIGBUS with BUS_ADRERR, else with
+    /// BUS_MCEERR_AR.
+    pub fn lacks_memory_failure(&self, kernel: usize) -> bool {
+        let poisoned = self.answers.iter().filter(|(cell, _)| cell.state == State::Poisoned);
+        poisoned
+            .filter_map(|(_, seen)| seen.get(&kernel))
+            .any(|seen| matches!(seen, Visible::Made { result, .. } if result == "SIGBUS"))
     }
 
     /// How many cells each kernel was asked.

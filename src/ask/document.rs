@@ -4,8 +4,8 @@
 
 use super::answer::{Answer, ask};
 use super::confirm::Confirmed;
-use super::table::{Answered, Answers, Standing, Table, answers, label};
-use super::{Cell, Operation, Protection, Query, Registration, State, kernel_name, setup};
+use super::table::{Answered, Answers, Standing, Table, answers, label, name_of};
+use super::{Cell, KERNELS, Mapping, Operation, Protection, Query, Registration, State, kernel_name, setup};
 use crate::patch::Revision;
 use crate::replay::Verdicts;
 use crate::report::fold;
@@ -33,12 +33,19 @@ enum Block {
     Table(Table),
 }
 
-const MARKS: &str = "✓: recorded on every kernel of the cell of which there is a recording (6.1, 6.12, 6.18), with the same answer, \
-                     message and page. ✓3/7: so many of the answers that stand together here are. No mark: by the model alone. \
-                     **Bold**: a real kernel answered this, and the model what stands before it; the kernel is right.";
+/// What the marks in the tables mean.
+fn marks(confirmed: &Confirmed) -> String {
+    let kernels: Vec<&str> = KERNELS.iter().filter(|&&r| confirmed.kernel_of(r).is_some()).map(|&r| kernel_name(r)).collect();
+    format!(
+        "✓: recorded on every kernel of the cell of which there is a recording ({}), with the same answer, message and page. \
+         ✓3/7: so many of the answers that stand together here are. No mark: by the model alone. **Bold**: a real kernel \
+         answered this, and the model what stands before it; the kernel is right.",
+        kernels.join(", ")
+    )
+}
 
 /// How to read it.
-fn legend() -> Vec<String> {
+fn legend(confirmed: &Confirmed) -> Vec<String> {
     let items = [
         "`EEXIST`: -1 with this errno; the out field of COPY, ZEROPAGE, CONTINUE and POISON is the negative errno too, unless \
          the kernel does not get that far. Nothing changes.",
@@ -47,12 +54,13 @@ fn legend() -> Vec<String> {
          a swap entry; nothing. `ok, ...`: the same of an access.",
         "`message MINOR WRITE`: the thread sleeps in its access, and the monitor reads a page fault with these flags (MISSING \
          stands for neither WP nor MINOR). What is mapped meanwhile stands behind it if it changed.",
-        "`SIGBUS`, `SIGSEGV_ACCERR`: the access raises the signal.",
+        "`SIGBUS`, `SIGSEGV_ACCERR`: the access raises the signal. SIGBUS has BUS_ADRERR; `SIGBUS_MCEERR_AR` has that code, or \
+         BUS_ADRERR on a kernel without CONFIG_MEMORY_FAILURE.",
         "`5.14-6.1: EINVAL; 6.12-6.18: 0, ...`: kernels that answer differently. Without a range all answer the same, as far as the \
          page can come to that state there.",
         "`-`: there is no such page: it needs a registration that is not there, or that REGISTER refuses.",
     ];
-    items.iter().map(|i| (*i).to_owned()).chain([MARKS.to_owned()]).collect()
+    items.iter().map(|i| (*i).to_owned()).chain([marks(confirmed)]).collect()
 }
 
 /// Everything.
@@ -69,7 +77,7 @@ pub fn whole(query: &Query, format: Format) -> String {
                 .to_owned(),
         ),
         Block::Heading(2, "How to read it".to_owned()),
-        Block::Items(legend()),
+        Block::Items(legend(confirmed)),
         Block::Table(words("mapping", &query.mappings, |m| (m.word(), m.about()))),
         Block::Table(words("page, when the operation comes", &query.states, |s| (s.word(), s.about()))),
         Block::Heading(2, "Contents".to_owned()),
@@ -81,17 +89,19 @@ pub fn whole(query: &Query, format: Format) -> String {
         .chain(sigbus.iter().flat_map(|s| query.operations.iter().filter(|o| o.is_access()).map(move |&o| (s, o))))
         .collect();
     let titles: Vec<String> = sections.iter().map(|(answers, o)| title(*o, is_sigbus(answers))).collect();
-    let fixed = ["UFFDIO_REGISTER", "How it is confirmed"];
-    let contents = fixed[..1].iter().map(|f| (*f).to_owned()).chain(titles.iter().cloned()).chain([fixed[1].to_owned()]);
-    blocks.push(Block::Items(contents.map(|t| format!("[{t}](#{})", anchor(&t))).collect()));
-    blocks.push(Block::Heading(2, fixed[0].to_owned()));
+    let (first, last) = ("UFFDIO_REGISTER", ["What PROT_READ changes", "How it is confirmed"]);
+    let contents = [first].into_iter().chain(titles.iter().map(String::as_str)).chain(last);
+    blocks.push(Block::Items(contents.map(|t| format!("[{t}](#{})", anchor(t))).collect()));
+    blocks.push(Block::Heading(2, first.to_owned()));
     blocks.push(Block::Text("What it answers to each mode on each mapping.".to_owned()));
     blocks.push(Block::Table(register(query)));
     for ((answers, operation), title) in sections.into_iter().zip(titles) {
         blocks.push(Block::Heading(2, title));
         tables(answers, operation, query, 3, &mut blocks);
     }
-    blocks.push(Block::Heading(2, fixed[1].to_owned()));
+    blocks.push(Block::Heading(2, last[0].to_owned()));
+    read_only(&all, query, confirmed, &mut blocks);
+    blocks.push(Block::Heading(2, last[1].to_owned()));
     let parts: Vec<&Answers> = std::iter::once(&all).chain(sigbus.as_ref()).collect();
     confirmation(&parts, confirmed, &mut blocks);
     render(&blocks, format)
@@ -121,7 +131,8 @@ fn title(operation: Operation, sigbus: bool) -> String {
 fn tables(answers: &Answers, operation: Operation, query: &Query, level: usize, blocks: &mut Vec<Block>) {
     for &mapping in &query.mappings {
         let Some(table) = answers.table(operation, mapping) else { continue };
-        blocks.push(Block::Heading(level, format!("{operation}, {mapping} mapping")));
+        let sigbus = if is_sigbus(answers) { " with UFFD_FEATURE_SIGBUS" } else { "" };
+        blocks.push(Block::Heading(level, format!("{operation}{sigbus}, {mapping} mapping")));
         if !table.notes.is_empty() {
             blocks.push(Block::Text(table.notes.join(" ")));
         }
@@ -166,6 +177,52 @@ fn register(query: &Query) -> Table {
     table
 }
 
+/// Where mprotect(PROT_READ) before the operation does more than to let it map read-only.
+fn read_only(all: &Answers, query: &Query, confirmed: &Confirmed, blocks: &mut Vec<Block>) {
+    let read_only = answers(&Query { protection: Protection::ReadOnly, ..query.clone() }, confirmed);
+    let mut table = Table { head: ["operation", "mapping", "page", "answer"].map(str::to_owned).to_vec(), ..Table::default() };
+    for &operation in &query.operations {
+        let mut kinds: Vec<(String, Vec<Mapping>, Vec<State>)> = Vec::new();
+        let pairs = all.cells.iter().zip(&read_only.cells).filter(|(a, _)| a.cell.operation == operation);
+        for (writable, protected) in pairs {
+            let differs: Vec<usize> = (0..all.revisions.len())
+                .filter(|&at| writable.short(at).map(|s| s.replace(" rw", " ro")) != protected.short(at))
+                .collect();
+            for runs in differs.chunk_by(|a, b| protected.short(*a) == protected.short(*b)) {
+                let exist = (0..all.revisions.len()).filter(|&at| protected.short(at).is_some()).count();
+                let kernels = if runs.len() == exist { String::new() } else { format!("{}: ", all.ranges(runs)) };
+                let text = protected.short(runs[0]).map_or("-".to_owned(), |short| format!("{kernels}{short}"));
+                let Cell { mapping, state, .. } = writable.cell;
+                match kinds.iter_mut().find(|(kind, ..)| *kind == text) {
+                    Some((_, mappings, states)) => {
+                        mappings.push(mapping);
+                        states.push(state);
+                    }
+                    None => kinds.push((text, vec![mapping], vec![state])),
+                }
+            }
+        }
+        for (text, mut mappings, mut states) in kinds {
+            mappings.sort();
+            mappings.dedup();
+            states.sort();
+            states.dedup();
+            let states = if states.len() == query.states.len() {
+                "every".to_owned()
+            } else {
+                states.iter().map(|s| s.word()).collect::<Vec<_>>().join(", ")
+            };
+            let mappings = mappings.iter().map(|m| m.word()).collect::<Vec<_>>().join(", ");
+            table.rows.push(vec![operation.word().to_owned(), mappings, states, text]);
+        }
+    }
+    let differ = if table.rows.is_empty() { "." } else { ", and:" };
+    blocks.push(Block::Text(format!("What is mapped is read-only then{differ}")));
+    if !table.rows.is_empty() {
+        blocks.push(Block::Table(table));
+    }
+}
+
 /// How many cells are confirmed by which kernel, and which differ.
 fn confirmation(parts: &[&Answers], confirmed: &Confirmed, blocks: &mut Vec<Block>) {
     let Some(first) = parts.first() else { return };
@@ -179,7 +236,10 @@ fn confirmation(parts: &[&Answers], confirmed: &Confirmed, blocks: &mut Vec<Bloc
         let counts: Vec<(usize, usize)> = parts.iter().map(|a| a.counts(at)).collect();
         let (cells, recorded): (usize, usize) = counts.iter().fold((0, 0), |(c, r), (a, b)| (c + a, r + b));
         let differ: usize = parts.iter().map(|a| a.differences().filter(|(_, i)| *i == at).count()).sum();
-        let kernel = confirmed.kernel_of(revision).map_or("none".to_owned(), |k| confirmed.kernels[k].clone());
+        let kernel = confirmed.kernel_of(revision).map_or("none".to_owned(), |k| {
+            let without = if confirmed.lacks_memory_failure(k) { ", without CONFIG_MEMORY_FAILURE" } else { "" };
+            format!("{}{without}", confirmed.kernels[k])
+        });
         table.rows.push(vec![
             kernel_name(revision).to_owned(),
             cells.to_string(),
@@ -208,7 +268,9 @@ fn confirmation(parts: &[&Answers], confirmed: &Confirmed, blocks: &mut Vec<Bloc
             None => kinds.push((text, vec![registration.word()])),
         }
     }
-    if !kinds.is_empty() {
+    if kinds.is_empty() {
+        blocks.push(Block::Text("Nowhere do a recorded kernel and the model differ.".to_owned()));
+    } else {
         blocks.push(Block::Text("Where kernel and model differ:".to_owned()));
         blocks.push(Block::Items(kinds.into_iter().map(|(text, r)| format!("{text} ({})", r.join(", "))).collect()));
     }
@@ -231,7 +293,7 @@ pub fn some(query: &Query, format: Format) -> String {
     if blocks.is_empty() {
         return "There are no such pages.\n".to_owned();
     }
-    blocks.push(Block::Text(MARKS.to_owned()));
+    blocks.push(Block::Text(marks(confirmed)));
     render(&blocks, format)
 }
 
@@ -242,9 +304,16 @@ fn detail(all: &Answers, confirmed: &Confirmed) -> String {
     let mut out = format!("{}\n", title(operation, sigbus));
     out += &fold(&format!("mapping: {mapping} ({}), {}", mapping.about(), protection.about()), "  ", 110);
     out += &fold(&format!("page:    {state}: {}", state.about()), "  ", 110);
+    // Of a page that does not come to its state, only which call failed and how is told.
+    let alike = |a: &Answer, b: &Answer| match (a, b) {
+        (Answer::NoSuchState { call: a, answer: x }, Answer::NoSuchState { call: b, answer: y }) => {
+            name_of(a) == name_of(b) && x == y
+        }
+        (a, b) => a == b,
+    };
     let mut kinds: Vec<(&Answer, Vec<(&Answered, usize)>)> = Vec::new();
     for (answered, at) in all.cells.iter().flat_map(|a| (0..all.revisions.len()).map(move |at| (a, at))) {
-        match kinds.iter_mut().find(|(answer, _)| **answer == answered.answers[at]) {
+        match kinds.iter_mut().find(|(answer, _)| alike(answer, &answered.answers[at])) {
             Some((_, members)) => members.push((answered, at)),
             None => kinds.push((&answered.answers[at], vec![(answered, at)])),
         }
@@ -258,7 +327,9 @@ fn detail(all: &Answers, confirmed: &Confirmed) -> String {
             let _ = write!(out, "  {name:10}{}", folded.strip_prefix("            ").unwrap_or(&folded));
         };
         match answer {
-            Answer::NoSuchState { call, answer } => line("no such", &format!("page: {call} = {answer}")),
+            Answer::NoSuchState { call, answer } => {
+                line("none", &format!("there is no such page: {} answers {answer}", name_of(call)));
+            }
             Answer::Made(made) => {
                 let answer = if made.blocked() { "none yet: the thread sleeps in its access" } else { &made.result };
                 line("answer", answer);
@@ -276,9 +347,11 @@ fn detail(all: &Answers, confirmed: &Confirmed) -> String {
                 }
             }
         }
-        for text in standing(&members, all, confirmed) {
-            line("confirmed", &text);
+        let told = standing(&members, all, confirmed);
+        if told.is_empty() && matches!(answer, Answer::Made(_)) {
+            line("confirmed", "by the model alone");
         }
+        told.iter().for_each(|text| line("confirmed", text));
     }
     out += "\n--scenario prints what was run, to be pasted or given to `faultline replay`.\n";
     out
@@ -326,9 +399,6 @@ fn standing(members: &[(&Answered, usize)], all: &Answers, confirmed: &Confirmed
     let mut lines: Vec<String> =
         recorded.iter().map(|(which, kernels)| format!("recorded on {}{which}", kernels.join(", "))).collect();
     lines.extend(unlike);
-    if lines.is_empty() {
-        lines.push("by the model alone".to_owned());
-    }
     lines
 }
 
@@ -430,7 +500,10 @@ fn markdown(blocks: &[Block]) -> String {
                 items.iter().for_each(|item| out += &fold(item, "  ", 120).replacen("  ", "* ", 1));
             }
             Block::Table(table) => {
-                let row = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+                let row = |cells: &[String]| {
+                    let cells: Vec<String> = cells.iter().map(|c| c.replace('|', "\\|")).collect();
+                    format!("| {} |\n", cells.join(" | "))
+                };
                 out += &format!("\n{}|{}\n", row(&table.head), "---|".repeat(table.head.len()));
                 table.rows.iter().for_each(|cells| out += &row(cells));
             }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Cells with their answers, and tables of them in which those that answer alike stand together.
 
-use super::answer::{Answer, Visible, ask, in_short};
+use super::answer::{self, Answer, Visible, in_short};
 use super::confirm::Confirmed;
-use super::{Cell, Mapping, Operation, Query, Registration, State, kernel_name};
+use super::{Cell, KERNELS, Mapping, Operation, Query, Registration, State, kernel_name};
 use crate::patch::Revision;
 use std::collections::BTreeMap;
 
@@ -49,10 +49,10 @@ impl Answered {
     }
 
     /// The model's answer in a table; None if the page cannot come to its state there.
-    fn short(&self, at: usize) -> Option<String> {
+    pub fn short(&self, at: usize) -> Option<String> {
         match &self.answers[at] {
             Answer::NoSuchState { .. } => None,
-            Answer::Made(made) => Some(made.short()),
+            Answer::Made(made) => Some(made.short(self.cell.operation.is_access())),
         }
     }
 
@@ -63,7 +63,7 @@ impl Answered {
             Visible::NoSuchState { call, answer } => return Some(format!("{} answers {answer}", name_of(call))),
             Visible::Made { result, message, page } => (result, message, page),
         };
-        let (mut out, done) = in_short(result, *message);
+        let (mut out, done) = in_short(result, *message, self.cell.operation.is_access());
         let model = match &self.answers[at] {
             Answer::Made(made) => made.after.visible(),
             Answer::NoSuchState { .. } => "-".to_owned(),
@@ -86,7 +86,7 @@ impl Answered {
 }
 
 /// The name of a call: `MADV_GUARD_INSTALL`, `UFFDIO_POISON`, `munmap`.
-fn name_of(call: &str) -> &str {
+pub fn name_of(call: &str) -> &str {
     let mut words = call.split(|c: char| !c.is_alphanumeric() && c != '_');
     words.clone().find(|w| w.starts_with("MADV_") || w.starts_with("UFFDIO_")).or(words.next()).unwrap_or(call)
 }
@@ -98,8 +98,8 @@ pub fn answers(query: &Query, confirmed: &Confirmed) -> Answers {
     let share = cells.len().div_ceil(threads).max(1);
     let answered = |cell: &Cell| Answered {
         cell: *cell,
-        answers: query.revisions.iter().map(|&r| ask(cell, r).answer).collect(),
-        recorded: query.revisions.iter().map(|&r| confirmed.answer(cell, r).cloned()).collect(),
+        answers: answer::answers(cell, &query.revisions),
+        recorded: query.revisions.iter().map(|&r| confirmed.answer(cell, r)).collect(),
     };
     let done = parking_lot::Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
@@ -169,16 +169,23 @@ impl Answers {
         self.cells.iter().filter(move |a| a.cell.operation == operation && a.cell.mapping == mapping)
     }
 
-    /// A run of revisions: `5.19-6.12`.
-    fn range(&self, from: usize, to: usize) -> String {
-        let name = |at: usize| kernel_name(self.revisions[at]);
-        if from == to { name(from).to_owned() } else { format!("{}-{}", name(from), name(to)) }
-    }
-
-    /// The same for some of them.
+    /// Some of the revisions: `5.19-6.12`. A range holds nothing that was not asked.
     pub fn ranges(&self, revisions: &[usize]) -> String {
-        let runs = revisions.chunk_by(|a, b| a + 1 == *b);
-        runs.map(|run| self.range(run[0], run[run.len() - 1])).collect::<Vec<_>>().join(", ")
+        let place = |at: usize| {
+            let revision = self.revisions[at];
+            let kernel = KERNELS.iter().position(|r| *r == revision);
+            kernel.map(|k| (true, k)).or(Revision::ALL.iter().position(|r| *r == revision).map(|r| (false, r)))
+        };
+        let next = |a: &usize, b: &usize| match (place(*a), place(*b)) {
+            (Some((of, a)), Some((also, b))) => of == also && a + 1 == b,
+            _ => false,
+        };
+        let name = |at: usize| kernel_name(self.revisions[at]);
+        let ranges = revisions.chunk_by(next).map(|run| match run {
+            [one] => name(*one).to_owned(),
+            run => format!("{}-{}", name(run[0]), name(run[run.len() - 1])),
+        });
+        ranges.collect::<Vec<_>>().join(", ")
     }
 
     /// What stands in a place of a table: one answer, or some with the kernels that give them.
