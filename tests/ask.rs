@@ -5,6 +5,7 @@ use expect_test::{Expect, expect, expect_file};
 use faultline::ask::answer::{Answer, Made, ask};
 use faultline::ask::confirm::{Confirmed, gather};
 use faultline::ask::document::{self, Format};
+use faultline::ask::table::label;
 use faultline::ask::{Cell, KERNELS, Mapping, Operation, Protection, Query, Registration, State, kernel_from_word};
 use faultline::patch::Revision;
 use faultline::recorded::Recording;
@@ -95,6 +96,9 @@ fn first_touches() {
     answers("load shared missing+minor past-eof", ALL, "SIGBUS", "", "nothing");
     answers("load/sigbus shared missing hole", ALL, "SIGBUS", "", "nothing");
     answers("store private none cached", ALL, "0", "", "anon page rw");
+    answers("store shared wp hole-wp", "5.19 6.1 6.12 6.18", "", "WP WRITE", "cache page ro wp");
+    answers("load shared missing poisoned", "6.12 6.18", "SIGBUS_MCEERR_AR", "", "poison marker");
+    answers("load anonymous none guard", "6.18", "SIGSEGV_MAPERR", "", "guard marker");
 }
 
 #[test]
@@ -133,6 +137,21 @@ fn the_document_is_what_the_model_answers() {
 }
 
 #[test]
+fn columns_are_called_by_what_they_have_in_common() {
+    let of = |words: &str| -> Vec<Registration> { words.split(' ').map(|w| Registration::from_word(w).unwrap()).collect() };
+    let named = |words: &str| label(&of(words), &Registration::ALL);
+    assert_eq!(named("none"), "not registered");
+    assert_eq!(named("wp"), "WP only");
+    assert_eq!(named("wp missing+wp wp+minor missing+wp+minor"), "WP");
+    assert_eq!(named("missing minor missing+minor"), "without WP");
+    assert_eq!(named("none missing minor missing+minor"), "without WP; not registered");
+    assert_eq!(named("missing missing+wp"), "MISSING without MINOR");
+    assert_eq!(named("missing wp"), "MISSING or WP");
+    assert_eq!(label(&Registration::ALL, &Registration::ALL), "registered or not");
+    assert_eq!(label(&of("minor"), &of("minor")), "MINOR");
+}
+
+#[test]
 fn what_kernels_answered_belongs_to_the_cells_of_today() {
     let text = include_str!("../src/ask/confirmed.txt");
     assert_eq!(Confirmed::stale(text).unwrap(), Vec::<String>::new());
@@ -155,7 +174,7 @@ fn a_recording_confirms_what_it_does_and_not_what_it_is_called() {
     let continued = cell("continue shared minor cached");
     let seen = |text: &str| {
         let confirmed = gather(&[Recording::parse(text).unwrap()]).unwrap();
-        confirmed.answer(&continued, Revision::V6_18).cloned()
+        confirmed.answer(&continued, Revision::V6_18)
     };
     let model = ask(&continued, Revision::V6_18).answer.visible();
     assert_eq!(seen(RECORDED), Some(model.clone()));

@@ -334,9 +334,9 @@ pub fn label(some: &[Registration], all: &[Registration]) -> String {
     universe.sort();
     let name = if registered.is_empty() {
         return "not registered".to_owned();
-    } else if let ([one], true) = (&registered[..], universe.len() > 1) {
+    } else if let [one] = registered[..] {
         let word = one.word().to_uppercase();
-        if one.mode().bits().count_ones() == 1 { format!("{word} only") } else { word }
+        if one.mode().bits().count_ones() == 1 && universe.len() > 1 { format!("{word} only") } else { word }
     } else if registered == universe && universe.len() > 1 {
         "registered".to_owned()
     } else {
