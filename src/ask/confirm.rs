@@ -246,10 +246,13 @@ impl Confirmed {
     }
 }
 
-/// A text, and its rows as they stand there, with their fingerprints.
-fn rows_of(text: &str) -> Result<(Confirmed, Vec<(Row, u32, String)>), String> {
+/// Rows with their fingerprints, as they stand in a text.
+type Rows = Vec<(Row, u32, String)>;
+
+/// What a text says, and its rows.
+fn rows_of(text: &str) -> Result<(Confirmed, Rows), String> {
     let mut confirmed = Confirmed::default();
-    let mut rows: Vec<(Row, u32, String)> = Vec::new();
+    let mut rows: Rows = Vec::new();
     for (number, text) in text.lines().enumerate().filter(|(_, l)| !l.starts_with('#') && !l.is_empty()) {
         let wrong = || format!("line {}: not understood: {text}", number + 1);
         if let Some(rest) = text.strip_prefix("kernel ") {

@@ -210,12 +210,12 @@ impl Answers {
         let cells: BTreeMap<(State, Registration), &Answered> =
             self.of(operation, mapping).map(|a| ((a.cell.state, a.cell.registration), a)).collect();
         let n = self.revisions.len();
-        let exists = |a: &&Answered| (0..n).any(|at| a.short(at).is_some() || a.unlike(at).is_some());
+        let exists = |a: &Answered| (0..n).any(|at| a.short(at).is_some() || a.unlike(at).is_some());
         let mut states: Vec<State> = cells.values().filter(|a| exists(a)).map(|a| a.cell.state).collect();
         states.sort();
         states.dedup();
         let mut registrations: Vec<Registration> = Registration::ALL.to_vec();
-        registrations.retain(|&r| cells.values().any(|a| a.cell.registration == r && exists(&a)));
+        registrations.retain(|&r| cells.values().any(|a| a.cell.registration == r && exists(a)));
         if states.is_empty() {
             return None;
         }
