@@ -169,6 +169,10 @@ deltas! {
         since: V6_12, merged: "v6.4", commit: "",
         notice: "UFFDIO_CONTINUE can map write-protected",
     }
+    CACHESTAT {
+        since: V6_12, merged: "v6.5", commit: "cf264e1329fb",
+        notice: "cachestat(2) tells whether a page of a file is in memory or in swap",
+    }
     UFFDIO_POISON {
         since: V6_12, merged: "v6.6", commit: "fc71884a5f59",
         notice: "UFFDIO_POISON makes accesses to a page raise SIGBUS",

@@ -18,6 +18,7 @@
 //! | [`scenario`] | the text format: one question a file; and the generator of random programs |
 //! | [`replay`], [`corpus`] | a scenario on a revision; the scenarios that come with faultline |
 //! | [`recorded`] | sequences recorded on real kernels, as scenarios |
+//! | `live` | the same on the running kernel (x86-64 Linux only) |
 //! | [`report`] | what is printed |
 //! | [`ask`] | what an ioctl answers: every operation on every state of a page, as a table |
 //!
@@ -59,6 +60,8 @@ pub mod event;
 pub mod flags;
 pub mod kernel;
 pub mod labels;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod live;
 pub mod machine;
 pub mod mm;
 pub mod observe;

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use faultline::patch::Revision;
-use faultline::recorded::{Recording, Summary};
+use faultline::recorded::{Archive, Summary};
 use faultline::replay::Verdicts;
 use faultline::report::{findings, json, matrix::Review, reference, side, trace};
 use faultline::scenario::{Scenario, did_you_mean, unknown};
@@ -45,7 +45,7 @@ enum Command {
         #[arg(long, conflicts_with = "trace")]
         json: bool,
     },
-    /// Sequences recorded on real kernels (JSON lines), judged against the model of the same release
+    /// Sequences recorded on real kernels (JSON lines, or an archive made of them by --pack), judged against the model of the same release
     Recorded {
         /// Recordings
         #[arg(required = true)]
@@ -62,6 +62,35 @@ enum Command {
         /// The sequences as scenarios instead of judging them
         #[arg(long, conflicts_with_all = ["patch", "all"])]
         convert: bool,
+        /// The sequences as scenarios, compressed, into this file
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["patch", "all"])]
+        pack: Option<PathBuf>,
+    },
+    /// Scenarios on the kernel that is running here, and on the model of its release
+    Live {
+        /// Scenario files, or names of scenarios that come with faultline
+        files: Vec<String>,
+        /// All scenarios that come with faultline, a line each
+        #[arg(long, conflicts_with_all = ["files", "record"])]
+        matrix: bool,
+        /// So many random programs
+        #[arg(long, value_name = "N", conflicts_with_all = ["files", "record", "matrix"])]
+        random: Option<u64>,
+        /// Which random programs
+        #[arg(long, value_name = "S", default_value_t = 1, requires = "random")]
+        seed: u64,
+        /// Of random programs only the answers, not what can be seen in between
+        #[arg(long, requires = "random")]
+        no_observe: bool,
+        /// Where the smallest random programs that differ are written
+        #[arg(long, value_name = "DIR", default_value = "target/faultline", requires = "random")]
+        out: PathBuf,
+        /// A scenario with the results that the kernel gave, instead of the comparison
+        #[arg(long)]
+        record: bool,
+        /// A revision instead of the newest release that is not newer than the running kernel, for instance v6_12
+        #[arg(long, value_name = "REVISION")]
+        kernel: Option<String>,
     },
     /// What an ioctl, a load or a store answers: one page in detail, some as a table, or without arguments the whole table
     Ask {
@@ -94,9 +123,12 @@ enum Command {
         /// The scenarios that were run, with the answers
         #[arg(long, conflicts_with = "format")]
         scenario: bool,
-        /// Look for the table's sequences in recordings, and print what the kernels answered (src/ask/confirmed.txt)
-        #[arg(long, value_name = "RECORDING", num_args = 1.., exclusive = true)]
+        /// Look for the table's sequences in recordings, and print what the kernels answered (it belongs into src/ask/confirmed.txt)
+        #[arg(long, value_name = "RECORDING", num_args = 1.., conflicts_with_all = ["operation", "scenario", "format"])]
         confirm: Vec<PathBuf>,
+        /// Ask the running kernel, too
+        #[arg(long, requires = "confirm")]
+        running: bool,
     },
     /// What there is: revisions, rules, operations, scenarios, remarks
     List {
@@ -114,6 +146,8 @@ enum Command {
 const DIFFERS: u8 = 1;
 /// The command could not be carried out as given.
 const USAGE: u8 = 2;
+/// This machine cannot be asked.
+const NOT_HERE: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -143,7 +177,14 @@ fn run(command: Command) -> Answer {
     match command {
         Command::Review { paths, patch, json } => review(&paths, patch.as_deref(), json),
         Command::Replay { file, patch, trace, json } => replay(&file, patch.as_deref(), trace, json),
-        Command::Recorded { files, patch, only, all, convert } => recorded(&files, patch.as_deref(), &only, all, convert),
+        Command::Recorded { files, patch, only, all, convert, pack } => {
+            recorded(&files, patch.as_deref(), &only, all, convert, pack.as_deref())
+        }
+        Command::Live { files, matrix, random: Some(programs), seed, no_observe, out, kernel, .. } => {
+            debug_assert!(files.is_empty() && !matrix);
+            live_random(programs, seed, !no_observe, &out, kernel.as_deref())
+        }
+        Command::Live { files, matrix, record, kernel, .. } => live(&files, matrix, record, kernel.as_deref()),
         Command::Ask {
             operation,
             mapping,
@@ -156,9 +197,10 @@ fn run(command: Command) -> Answer {
             format,
             scenario,
             confirm,
+            running,
         } => {
             if !confirm.is_empty() {
-                return confirmed(&confirm);
+                return confirmed(&confirm, running);
             }
             let whole = [&operation, &mapping, &registration, &state].iter().all(|o| o.is_none()) && !sigbus;
             let mut query = ask::Query { sigbus, protection: ask::Protection::from_word(&protection)?, ..ask::Query::default() };
@@ -213,29 +255,31 @@ fn replay(file: &str, patch: Option<&str>, with_trace: bool, as_json: bool) -> A
     Ok((text, code))
 }
 
-fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, convert: bool) -> Answer {
+fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, convert: bool, pack: Option<&Path>) -> Answer {
+    if pack.is_some() && files.len() > 1 {
+        return Err("error: --pack takes one recording; each becomes a file of its own".to_owned());
+    }
     let mut text = String::new();
     let mut code = 0;
     for path in files {
         let at = |e: String| format!("error: {}: {e}", path.display());
-        let content = std::fs::read_to_string(path).map_err(|e| {
-            at(if e.kind() == std::io::ErrorKind::InvalidData { "not a text; unpack it first".to_owned() } else { e.to_string() })
-        })?;
-        let mut recording = Recording::parse(&content).map_err(at)?;
-        recording.cases.retain(|c| c.id.starts_with(only));
-        if recording.cases.is_empty() {
+        let content = std::fs::read(path).map_err(|e| at(e.to_string()))?;
+        let mut archive = Archive::read(&content).map_err(at)?;
+        archive.cases.retain(|c| c.id.starts_with(only));
+        if archive.cases.is_empty() {
             return Err(at(format!("no sequence whose name begins with `{only}`")));
         }
         if convert {
-            for case in &recording.cases {
-                match faultline::recorded::convert(case) {
-                    Ok(scenario) => text.push_str(&format!("{scenario}\n")),
-                    Err((what, why)) => text.push_str(&format!("# {}: {what}: {why}\n\n", case.id)),
-                }
-            }
+            text.push_str(&archive.print());
+        }
+        if let Some(to) = pack {
+            let packed = archive.pack().map_err(|e| at(e.to_string()))?;
+            std::fs::write(to, packed).map_err(|e| format!("error: {}: {e}", to.display()))?;
+        }
+        if convert || pack.is_some() {
             continue;
         }
-        let revision = match (patch, recording.revision()) {
+        let revision = match (patch, archive.revision()) {
             (Some(_), _) => match revisions(patch)?[..] {
                 [one] => one,
                 _ => return Err("error: a recording is judged against one revision".to_owned()),
@@ -245,9 +289,9 @@ fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, conve
                 return Err(at("its first line names no kernel that is modelled; choose one with --patch".to_owned()));
             }
         };
-        let summary = Summary::of(&recording, revision);
-        text.push_str(&format!("{}: Linux {}, {}", path.display(), recording.kernel, summary.print(revision, all)));
-        if !summary.differ.is_empty() {
+        let summary = Summary::of(&archive, revision);
+        text.push_str(&format!("{}: Linux {}, {}", path.display(), archive.kernel, summary.print(revision, all)));
+        if !summary.differ.is_empty() || !summary.see.is_empty() {
             code = DIFFERS;
         }
     }
@@ -275,15 +319,128 @@ fn answered(query: &ask::Query, whole: bool, scenario: bool, format: ask::docume
     Ok((text, 0))
 }
 
-fn confirmed(files: &[PathBuf]) -> Answer {
+fn confirmed(files: &[PathBuf], running: bool) -> Answer {
     let mut recordings = Vec::new();
     for path in files {
         let at = |e: String| format!("error: {}: {e}", path.display());
-        let content = std::fs::read_to_string(path).map_err(|e| at(e.to_string()))?;
-        recordings.push(Recording::parse(&content).map_err(at)?);
+        let content = std::fs::read(path).map_err(|e| at(e.to_string()))?;
+        recordings.push(Archive::read(&content).map_err(at)?);
     }
-    let confirmed = ask::confirm::gather(&recordings).map_err(|e| format!("error: {e}"))?;
+    let mut confirmed = ask::confirm::gather(&recordings).map_err(|e| format!("error: {e}"))?;
+    if running {
+        ask_running(&mut confirmed)?;
+    }
     Ok((confirmed.print(), 0))
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn live(_: &[String], _: bool, _: bool, _: Option<&str>) -> Answer {
+    Ok(("the running kernel can be asked on x86-64 Linux only\n".to_owned(), NOT_HERE))
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn ask_running(_: &mut ask::confirm::Confirmed) -> Result<(), String> {
+    live(&[], false, false, None).and_then(|(why, _)| Err(why))
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn ask_running(confirmed: &mut ask::confirm::Confirmed) -> Result<(), String> {
+    let (host, _) = here(None)??;
+    let not_asked = ask::confirm::ask_running(confirmed, &host)?;
+    if not_asked > 0 {
+        eprintln!("{not_asked} cells could not be asked");
+    }
+    Ok(())
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn live_random(_: u64, _: u64, _: bool, _: &Path, _: Option<&str>) -> Answer {
+    live(&[], false, false, None)
+}
+
+/// This machine and the revision to compare it with; or what stands in the way.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn here(kernel: Option<&str>) -> Result<Result<(faultline::live::Host, Revision), String>, String> {
+    use faultline::{live::Host, report::live as show};
+    let host = match Host::look() {
+        Ok(host) => host,
+        Err(missing) => return Ok(Err(show::missing(&missing))),
+    };
+    let revision = match kernel {
+        Some(name) => match revisions(Some(name))?[..] {
+            [one] => one,
+            _ => return Err("error: the running kernel is compared with one revision".to_owned()),
+        },
+        None => match host.revision {
+            Some(revision) => revision,
+            None => return Ok(Err(show::too_old(&host))),
+        },
+    };
+    Ok(Ok((host, revision)))
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn live_random(programs: u64, seed: u64, look: bool, out: &Path, kernel: Option<&str>) -> Answer {
+    use faultline::live::random::{self, Plan};
+    use faultline::report::live as show;
+    use std::io::{IsTerminal, Write};
+    let (host, revision) = match here(kernel)? {
+        Ok(here) => here,
+        Err(why) => return Ok((why, NOT_HERE)),
+    };
+    let plan = Plan { programs, seed, revision, look };
+    let terminal = std::io::stderr().is_terminal();
+    let report = random::run(&host, &plan, |report| {
+        if terminal {
+            let _ = write!(std::io::stderr(), "\r{}\x1b[K", show::progress(report, programs));
+        }
+    });
+    if terminal {
+        eprint!("\r\x1b[K");
+    }
+    let report = match report {
+        Ok(report) => report,
+        Err(why) => return Ok((format!("{why}\n"), NOT_HERE)),
+    };
+    let saved = random::save(&host, &plan, &report, out).map_err(|e| format!("error: {}: {e}", out.display()))?;
+    let code = if report.agree == report.programs && report.deaths.is_empty() { 0 } else { DIFFERS };
+    Ok((show::random(&host, &plan, &report, &saved), code))
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> Answer {
+    use faultline::live::{Live, Sides, obstacle};
+    use faultline::report::live as show;
+    let scenarios: Vec<Scenario> = match (matrix, files) {
+        (true, _) => builtin()?,
+        (false, []) => return Err("error: name a scenario, or ask for --matrix".to_owned()),
+        (false, files) => files.iter().map(|f| one(f)).collect::<Result<_, _>>()?,
+    };
+    let (host, revision) = match here(kernel)? {
+        Ok(here) => here,
+        Err(why) => return Ok((why, NOT_HERE)),
+    };
+    let mut text = String::new();
+    let mut code = 0;
+    let mut live = Live::new(host.clone());
+    for scenario in &scenarios {
+        if let Some(obstacle) = obstacle(scenario) {
+            text.push_str(&format!("{}: not run: {}\n", scenario.path, obstacle.why()));
+            code = code.max(if matrix { 0 } else { NOT_HERE });
+            continue;
+        }
+        let sides = Sides::of(scenario, revision, live.run(scenario), 0);
+        if !sides.agree() {
+            code = DIFFERS;
+        }
+        if record {
+        } else if matrix {
+            text.push_str(&format!("{}: {}\n", scenario.name, show::verdict(scenario, &host, revision, &sides)));
+        } else {
+            text.push_str(&show::render(scenario, &host, revision, &sides));
+        }
+    }
+    Ok((text, code))
 }
 
 fn list(what: Option<&str>) -> Answer {

@@ -2,12 +2,13 @@
 //! A scenario, run on a revision and watched by the rules.
 
 use crate::event::Record;
-use crate::kernel::{Injection, TaskId};
+use crate::kernel::{Injection, TaskId, TaskState};
 use crate::machine::{Completed, Machine};
+use crate::observe::{Difference, Moment, Observation, Observer, Subject, compare_one};
 use crate::patch::Revision;
 use crate::point::Pause;
 use crate::rules::{self, Broken, Watch};
-use crate::scenario::{Call, Expect, RaceItem, Scenario, Step, Stop, TouchKind, Verdict};
+use crate::scenario::{Call, Expect, Look, RaceItem, Scenario, Step, Stop, TouchKind, Verdict};
 use crate::syscall::{Op, Outcome};
 
 /// How an operation stood at some line.
@@ -23,6 +24,13 @@ pub enum Answer {
     NotStarted(String),
     /// These calls were to fail during it, and were not made.
     NotInjected(String),
+    /// Of a line that says what can be seen: this is seen instead, and differs in these facts.
+    Sees {
+        /// What the line would have to say.
+        text: String,
+        /// Fact by fact; here the kernel is what the line says.
+        differs: Vec<Difference>,
+    },
 }
 
 impl Answer {
@@ -47,6 +55,17 @@ pub struct Row {
     pub resumed: bool,
     /// How it ended.
     pub answer: Answer,
+}
+
+/// A line that said what can be seen.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Looked {
+    /// The scenario's line.
+    pub line: usize,
+    /// So many rows came before it.
+    pub after: usize,
+    /// What the line would have to say.
+    pub text: String,
 }
 
 /// A rule that was found broken.
@@ -76,6 +95,8 @@ pub struct Replay {
     pub revision: Revision,
     /// What happened, in order.
     pub rows: Vec<Row>,
+    /// What was seen at the lines that say what can be, in order.
+    pub looked: Vec<Looked>,
     /// Rules found broken, each once, in the order they were found.
     pub broken: Vec<BrokenAt>,
     /// The same with every different detail, not only the first of each rule.
@@ -194,6 +215,25 @@ fn successor(chosen: &[(u8, u8)]) -> Option<Vec<u8>> {
     Some(next)
 }
 
+/// What each step of a scenario leads to on a revision, observation included. `choices` as in [`replay`].
+pub fn moments(scenario: &Scenario, revision: Revision, choices: &[u8]) -> Vec<Moment> {
+    moments_and_rules(scenario, revision, choices, 0).0
+}
+
+/// The same, with the rules that were found broken. Before the step `from` nothing is looked at.
+pub fn moments_and_rules(scenario: &Scenario, revision: Revision, choices: &[u8], from: usize) -> (Vec<Moment>, Vec<BrokenAt>) {
+    let machine = Machine::new(revision, scenario.machine.config());
+    let mut player = player(scenario, machine, choices, false);
+    let mut moments = Vec::with_capacity(scenario.steps.len());
+    for (n, step) in scenario.steps.iter().enumerate() {
+        player.looking = n >= from;
+        let rows = player.replay.rows.len();
+        player.step(step);
+        moments.push(player.moment(step, rows));
+    }
+    (moments, player.replay.details)
+}
+
 struct Player {
     machine: Machine,
     watch: Watch,
@@ -203,6 +243,10 @@ struct Player {
     open: Vec<Option<Call>>,
     line: usize,
     reported: usize,
+    /// Somebody asks what can be seen.
+    looking: bool,
+    observer: Observer,
+    seen: Observation,
 }
 
 /// Run a scenario on a revision. `choices` decides what C leaves undefined; 0 when it runs out.
@@ -211,7 +255,16 @@ pub fn replay(scenario: &Scenario, revision: Revision, choices: &[u8], tracing: 
     play(scenario, machine, choices, tracing)
 }
 
-fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool) -> Replay {
+fn play(scenario: &Scenario, machine: Machine, choices: &[u8], tracing: bool) -> Replay {
+    let mut player = player(scenario, machine, choices, tracing);
+    for step in &scenario.steps {
+        player.step(step);
+    }
+    player.finish(tracing)
+}
+
+/// Everything stands before the first step.
+fn player(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool) -> Player {
     *machine.k.run.choices.borrow_mut() = choices.to_vec();
     let has_function_stop = scenario.function_words().next().is_some();
     machine.k.run.tracing.set(tracing || has_function_stop);
@@ -226,6 +279,7 @@ fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool
     let replay = Replay {
         revision,
         rows: Vec::new(),
+        looked: Vec::new(),
         broken: Vec::new(),
         details: Vec::new(),
         unlike: Vec::new(),
@@ -234,21 +288,80 @@ fn play(scenario: &Scenario, mut machine: Machine, choices: &[u8], tracing: bool
         task_names: scenario.threads.clone(),
     };
     let open = vec![None; threads.len()];
-    let mut p = Player { machine, watch, replay, threads, open, line: 0, reported: 0 };
+    let looking = scenario.steps.iter().any(|s| matches!(s, Step::Seen(_)));
+    let (observer, seen) = Default::default();
+    let mut p = Player { machine, watch, replay, threads, open, line: 0, reported: 0, looking, observer, seen };
     if scenario.machine.swap > 0 {
         p.quietly(main, &Op::Swapon { slots: scenario.machine.swap });
     }
-    for step in &scenario.steps {
-        match step {
-            Step::Op(call) => p.one(call),
-            Step::Resumed { line, thread, expect } => p.resumed(*line, *thread, expect),
-            Step::Race { items, .. } => p.race(items),
-        }
-    }
-    p.finish(tracing)
+    p
 }
 
 impl Player {
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Op(call) => self.one(call),
+            Step::Resumed { line, thread, expect } => self.resumed(*line, *thread, expect),
+            Step::Race { items, .. } => self.race(items),
+            Step::Seen(look) => return self.seen(look),
+        }
+        if self.looking {
+            let subjects = self.subjects();
+            self.seen = self.observer.look(&self.machine.k, &subjects);
+        }
+    }
+
+    /// The living processes, each by the first of its threads.
+    fn subjects(&self) -> Vec<Subject> {
+        let s = self.machine.k.s();
+        let mut groups = Vec::new();
+        let mut subjects = Vec::new();
+        for (thread, task) in self.threads.iter().enumerate() {
+            let Some(task) = *task else { continue };
+            let Some(t) = s.tasks.get(task) else { continue };
+            if !groups.contains(&t.group) && s.procs.get(t.group).is_some_and(|p| p.mm.is_some()) {
+                groups.push(t.group);
+                subjects.push(Subject { who: thread as u16, task });
+            }
+        }
+        subjects
+    }
+
+    /// A line says what can be seen now.
+    fn seen(&mut self, look: &Look) {
+        self.line = look.line;
+        let group = |thread: usize| Some(self.machine.k.s().tasks.get(self.threads[thread]?)?.group);
+        let mine = group(look.thread);
+        let who = self.subjects().iter().map(|s| s.who).find(|&who| group(who.into()) == mine);
+        let seen = look.of(who, &self.seen);
+        let mut differs = Vec::new();
+        compare_one(look.place.key(look.thread as u16), seen.as_ref(), look.seen.as_ref(), &mut differs);
+        let text = crate::scenario::look::print(&Look { seen, ..look.clone() }, &self.replay.task_names);
+        if !differs.is_empty() {
+            self.replay.unlike.push(Unlike { line: look.line, got: Answer::Sees { text: text.clone(), differs } });
+        }
+        self.replay.looked.push(Looked { line: look.line, after: self.replay.rows.len(), text });
+    }
+
+    /// What the step that gave the rows `from` on has led to.
+    fn moment(&mut self, step: &Step, from: usize) -> Moment {
+        let ended = |row: &Row| row.answer.outcome().map(|outcome| (row.thread, outcome.clone()));
+        let rows = &self.replay.rows[from..];
+        let own = |row: &&Row| matches!(step, Step::Op(_)) && !row.resumed;
+        Moment {
+            outcome: rows.iter().find(own).and_then(ended).map(|(_, outcome)| outcome),
+            resumed: rows.iter().filter(|row| !own(row)).filter_map(ended).collect(),
+            blocked: (0..self.open.len()).filter(|&thread| self.open[thread].is_some() && self.is_alive(thread)).collect(),
+            seen: self.seen.clone(),
+        }
+    }
+
+    /// Is the thread there, and not dead?
+    fn is_alive(&self, thread: usize) -> bool {
+        let s = self.machine.k.s();
+        self.threads[thread].and_then(|task| s.tasks.get(task)).is_some_and(|t| t.state != TaskState::Dead)
+    }
+
     fn quietly(&mut self, task: TaskId, op: &Op) {
         self.watch.begin(&self.machine.k, task, op);
         if let Ok(Some(outcome)) = self.machine.run(task, op) {

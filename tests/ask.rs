@@ -8,7 +8,7 @@ use faultline::ask::document::{self, Format};
 use faultline::ask::table::label;
 use faultline::ask::{Cell, KERNELS, Mapping, Operation, Protection, Query, Registration, State, kernel_from_word};
 use faultline::patch::Revision;
-use faultline::recorded::Recording;
+use faultline::recorded::Archive;
 use faultline::replay::replay;
 use faultline::scenario::parse;
 use std::process::Command;
@@ -177,7 +177,7 @@ const RECORDED: &str = r#"{"meta":1,"kernel":"6.18.44"}
 fn a_recording_confirms_what_it_does_and_not_what_it_is_called() {
     let continued = cell("continue shared minor cached");
     let seen = |text: &str| {
-        let confirmed = gather(&[Recording::parse(text).unwrap()]).unwrap();
+        let confirmed = gather(&[Archive::read(text.as_bytes()).unwrap()]).unwrap();
         confirmed.answer(&continued, Revision::V6_18)
     };
     let model = ask(&continued, Revision::V6_18).answer.visible();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// From the bottom: modules of a row may name those of their own row and of the rows above it in this list.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &[
         "arena", "errno", "event", "flags", "kernel", "labels", "point", "syscall", "delta", "patch", "mm", "shmem", "uffd",
         "vfs", "entry",
@@ -14,6 +14,7 @@ const LAYERS: [&[&str]; 6] = [
     &["spec", "rules", "observe"],
     &["scenario"],
     &["corpus", "replay", "random", "recorded"],
+    &["live"],
     &["report", "ask"],
 ];
 

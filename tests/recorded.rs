@@ -2,7 +2,11 @@
 //! Recordings of real kernels: read, converted, judged.
 
 use faultline::patch::Revision;
-use faultline::recorded::{Finding, Recording, Summary, judge};
+use faultline::recorded::{Archive, Finding, Recording, Summary, judge};
+
+fn archive(text: &str) -> Archive {
+    Archive::read(text.as_bytes()).unwrap()
+}
 
 /// Three sequences in the form of a recording of Linux 6.18.
 const RECORDED: &str = r#"{"meta":1,"kernel":"6.18.44"}
@@ -13,9 +17,9 @@ const RECORDED: &str = r#"{"meta":1,"kernel":"6.18.44"}
 
 #[test]
 fn a_recording_agrees_with_the_release_it_names() {
-    let recording = Recording::parse(RECORDED).unwrap();
-    assert_eq!(recording.revision(), Some(Revision::V6_18));
-    let summary = Summary::of(&recording, Revision::V6_18);
+    let archive = archive(RECORDED);
+    assert_eq!(archive.revision(), Some(Revision::V6_18));
+    let summary = Summary::of(&archive, Revision::V6_18);
     assert_eq!(summary.differ, []);
     assert_eq!((summary.agree, summary.covered(), summary.all()), (2, 2, 3));
 }
@@ -35,15 +39,14 @@ fn every_kind_of_answer_is_compared() {
     ] {
         let text = RECORDED.replacen(right, wrong, 1);
         assert_ne!(text, RECORDED, "{right} is not in the recording");
-        let summary = Summary::of(&Recording::parse(&text).unwrap(), Revision::V6_18);
+        let summary = Summary::of(&archive(&text), Revision::V6_18);
         assert_eq!(summary.differ.len(), 1, "{wrong} goes unnoticed");
     }
 }
 
 #[test]
 fn what_a_scenario_cannot_say_is_named() {
-    let recording = Recording::parse(RECORDED).unwrap();
-    let finding = judge(&recording.cases[2], Revision::V6_18);
+    let finding = judge(&archive(RECORDED).cases[2], Revision::V6_18);
     assert!(matches!(&finding, Finding::NotCovered((what, _)) if what == "UFFDIO_MOVE"), "{finding:?}");
 }
 
@@ -51,5 +54,19 @@ fn what_a_scenario_cannot_say_is_named() {
 fn a_recording_that_is_none_says_where() {
     assert!(Recording::parse("{\"meta\":1}\nhello\n").unwrap_err().starts_with("line 2:"));
     assert!(Recording::parse("{}").unwrap_err().starts_with("line 1:"));
-    assert_eq!(Recording::parse("").unwrap().revision(), None);
+    assert!(Archive::read(b"hello\n").unwrap_err().starts_with("line 1:"));
+    assert!(Archive::read(b"not covered: this\n").unwrap_err().starts_with("line 1:"));
+    assert!(Archive::read(&[0x1f, 0x8b, 0]).unwrap_err().starts_with("cannot be decompressed:"));
+    assert!(Archive::read(&[0xff]).unwrap_err().starts_with("neither a text"));
+    assert_eq!(archive("").revision(), None);
+}
+
+#[test]
+fn an_archive_says_what_the_recording_says() {
+    let recorded = archive(RECORDED);
+    let mut again = Archive::read(&recorded.pack().unwrap()).unwrap();
+    // What is not covered stands first.
+    again.cases.rotate_left(1);
+    assert_eq!(again, recorded);
+    assert_eq!(archive(&recorded.print()).print(), recorded.print());
 }

@@ -1545,3 +1545,169 @@ fn all_fallible_sites_are_listed() {
     }
     assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), faultline::kernel::SITES);
 }
+
+#[test]
+fn what_can_be_seen_is_written_as_the_field_calls_it() {
+    let body = "\
+# SPDX-License-Identifier: GPL-2.0-only
+question: Why?
+threads: main vcpu
+
+fork() as child
+| 3: size=8192 blocks=8 swapped=0
+| 3[1]: cachestat=cached seek_data=1 mincore=1 \"B\"
+| 3[2]: cachestat=hole mincore=? [0x41 - - 0x00]
+| 0x100000: present file exclusive kpf=UD?Mb count=1 mincore=1 \"B\"
+| 0x101000: swap uffd_wp mincore=0
+| 0x102000: none
+| 0x103000: present kpf=z
+| maps: 0x100000-0x102000 rw-s um ui rss=1 private_dirty=1, 0x200000-0x201000 ---p ac lo
+| maps 0x300000-0x400000: none
+| vcpu rss: anon=2 shmem=-1 swap=?
+| child 0x100000: gone
+";
+    let s = parsed(body);
+    assert_eq!(print::scenario(&s), body.replace("ac lo", "lo ac"));
+    let looks: Vec<&Look> = s.looks().collect();
+    assert_eq!((looks.len(), looks[0].line, looks[10].thread, looks[10].seen.is_none()), (11, 6, 2, true));
+}
+
+#[test]
+fn what_is_wrong_with_what_can_be_seen_is_said_where_it_stands() {
+    let wrong = |line: &str, expect| wrong(&format!("close(3)\n{line}\n"), expect);
+    wrong(
+        "| 3: size=8192 blocks=8 swaped=0",
+        expect![[r#"
+        error: `swaped` cannot be seen here
+          --> t.scn:5:25
+           |
+         5 | | 3: size=8192 blocks=8 swaped=0
+           |                         ^^^^^^ did you mean `swapped`?"#]],
+    );
+    wrong(
+        "| 3: size=8192",
+        expect![[r#"
+        error: expected `size=` and `blocks=`, found the end of the line
+          --> t.scn:5:15
+           |
+         5 | | 3: size=8192
+           |               ^"#]],
+    );
+    wrong(
+        "| 0x100010: none",
+        expect![[r#"
+        error: pages begin at multiples of 4096
+          --> t.scn:5:3
+           |
+         5 | | 0x100010: none
+           |   ^^^^^^^^"#]],
+    );
+    wrong(
+        "| 0x100000: mincore=1",
+        expect![[r#"
+        error: the entry is none, or it is not
+          --> t.scn:5:13
+           |
+         5 | | 0x100000: mincore=1
+           |             ^^^^^^^ `none`, or some of present swap file guard uffd_wp exclusive"#]],
+    );
+    wrong(
+        "| 0x100000: none file",
+        expect![[r#"
+        error: the entry is none, or it is not
+          --> t.scn:5:13
+           |
+         5 | | 0x100000: none file
+           |             ^^^^ `none`, or some of present swap file guard uffd_wp exclusive"#]],
+    );
+    wrong(
+        "| 0x100000: present kpf=UX",
+        expect![[r#"
+        error: `X` is no page flag
+          --> t.scn:5:26
+           |
+         5 | | 0x100000: present kpf=UX
+           |                          ^ U UPTODATE, D DIRTY, M MMAP, a ANON, s SWAPCACHE, b SWAPBACKED, u UNEVICTABLE, m MLOCKED, z ZERO_PAGE"#]],
+    );
+    wrong(
+        "| 0x100000: present kpf=U?",
+        expect![[r#"
+        error: UPTODATE is always one or the other
+          --> t.scn:5:25
+           |
+         5 | | 0x100000: present kpf=U?
+           |                         ^ only D, s and u may be anything"#]],
+    );
+    wrong(
+        "| 0x100000: present present",
+        expect![[r#"
+        error: `present` is said twice
+          --> t.scn:5:21
+           |
+         5 | | 0x100000: present present
+           |                     ^^^^^^^"#]],
+    );
+    wrong(
+        "| 3[1]: cachestat=gone",
+        expect![[r#"
+        error: `gone` is not hole, cached or swapped
+          --> t.scn:5:19
+           |
+         5 | | 3[1]: cachestat=gone
+           |                   ^^^^ there are hole cached swapped"#]],
+    );
+    wrong(
+        "| maps: 0x100000-0x101000 rws",
+        expect![[r#"
+        error: `rws` are no rights
+          --> t.scn:5:27
+           |
+         5 | | maps: 0x100000-0x101000 rws
+           |                           ^^^ for instance rw-s or r--p"#]],
+    );
+    wrong(
+        "| vcup 0x100000: gone",
+        expect![[r#"
+        error: `vcup` is neither a thread nor something to look at
+          --> t.scn:5:3
+           |
+         5 | | vcup 0x100000: gone
+           |   ^^^^ did you mean `vcpu`?"#]],
+    );
+    wrong(
+        "| vcpu 3: gone",
+        expect![[r#"
+        error: files are seen by the first process
+          --> t.scn:5:3
+           |
+         5 | | vcpu 3: gone
+           |   ^^^^ leave the name out"#]],
+    );
+    wrong(
+        "| 300: gone",
+        expect![[r#"
+        error: 300 is too large for a descriptor
+          --> t.scn:5:3
+           |
+         5 | | 300: gone
+           |   ^^^ addresses are written with 0x"#]],
+    );
+    wrong(
+        "| rss: anon=1 \"B\"",
+        expect![[r#"
+        error: `"B"` follows what is seen
+          --> t.scn:5:15
+           |
+         5 | | rss: anon=1 "B"
+           |               ^^^"#]],
+    );
+    wrong_file(
+        "question: Why?\n| 3: gone\n",
+        expect![[r#"
+        error: seen before anything has happened
+          --> t.scn:2:1
+           |
+         2 | | 3: gone
+           | ^ it stands after the operation that led to it"#]],
+    );
+}

@@ -3,14 +3,15 @@
 //!
 //! [`gather`] looks through recordings for the sequences of the table's cells. A sequence is recognised by what it does,
 //! call by call with every argument; one that goes on after it counts too. What the kernel answered is kept as text
-//! ([`Confirmed::print`]) and ships with faultline; whether the model agrees is not kept, but found out whenever somebody asks.
+//! ([`Confirmed::print`]) and ships with faultline as `src/ask/confirmed.txt`; whether the model agrees is not kept, but found out whenever somebody asks.
 
 use super::answer::{Visible, failed};
 use super::{Cell, Mapping, Operation, Protection, Query, Registration, State, setup};
 use crate::flags::UffdPagefaultFlags;
+use crate::observe::{Envelope, PageSeen, Seen};
 use crate::patch::Revision;
-use crate::recorded::{Recording, convert};
-use crate::scenario::{Call, Expect, Scenario, Step, parse, print};
+use crate::recorded::{Archive, revision_of};
+use crate::scenario::{Call, Expect, Expected, Look, Place, Scenario, Step, parse, print};
 use crate::syscall::{Msg, Op, Out};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -42,7 +43,7 @@ fn by_essence() -> &'static HashMap<Vec<Op>, Vec<Cell>> {
     CELLS.get_or_init(|| {
         let mut cells: HashMap<Vec<Op>, Vec<Cell>> = HashMap::new();
         for cell in all_cells() {
-            if let Some(ops) = setup::essence(&setup::scenario(&cell)) {
+            if let Some(ops) = setup::essence(&setup::scenario(&cell).steps) {
                 cells.entry(ops).or_default().push(cell);
             }
         }
@@ -50,29 +51,49 @@ fn by_essence() -> &'static HashMap<Vec<Op>, Vec<Cell>> {
     })
 }
 
+impl Confirmed {
+    /// The place of a kernel in the list; it may have been there before.
+    fn place(&mut self, name: &str) -> usize {
+        self.kernels.iter().position(|k| k == name).unwrap_or_else(|| {
+            self.kernels.push(name.to_owned());
+            self.kernels.len() - 1
+        })
+    }
+
+    /// Take an answer in. An error if the kernel has answered otherwise before.
+    fn insert(&mut self, cell: &Cell, kernel: usize, visible: Visible) -> Result<(), String> {
+        match self.answers.entry(*cell).or_default().insert(kernel, visible.clone()) {
+            Some(before) if before != visible => {
+                let question = setup::question(cell);
+                Err(format!("{} gave two answers: {visible}, and before {before}\n{question}", self.kernels[kernel]))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Look for the table's sequences in recordings. An error if a kernel answered one of them in two ways.
-pub fn gather(recordings: &[Recording]) -> Result<Confirmed, String> {
+pub fn gather(recordings: &[Archive]) -> Result<Confirmed, String> {
     let cells = by_essence();
     let mut confirmed = Confirmed::default();
     for recording in recordings {
-        let kernel = confirmed.kernels.len();
-        confirmed.kernels.push(recording.kernel.clone());
+        let kernel = confirmed.place(&recording.kernel);
         for case in &recording.cases {
-            let mut page = None;
-            for step in 0..case.steps.len() {
-                page = case.steps[step]["d"]["m0.1"].as_str().map(visible_page).or(page);
-                // Each beginning of the sequence may be a cell's.
-                let mut part = case.clone();
-                part.steps.truncate(step + 1);
-                let Some(scenario) = convert(&part).ok().and_then(|text| parse::scenario(&case.id, &text).ok()) else { break };
-                let Some(found) = setup::essence(&scenario).and_then(|ops| cells.get(&ops)) else { continue };
-                let Some(page) = &page else { continue };
-                let Some(visible) = answered(&scenario, page) else { continue };
-                for cell in found {
-                    let before = confirmed.answers.entry(*cell).or_default().insert(kernel, visible.clone());
-                    if let Some(before) = before.filter(|b| *b != visible) {
-                        return Err(format!("{}: {}: {visible}, and elsewhere {before}", recording.kernel, case.id));
-                    }
+            let Some(scenario) = case.scenario.as_ref().ok().and_then(|text| parse::scenario(&case.id, text).ok()) else {
+                continue;
+            };
+            // Each beginning of the sequence may be a cell's: it ends before the next operation that is not reading a message.
+            let goes_on = |s: &Step| !matches!(s, Step::Seen(_) | Step::Op(Call { op: Op::UffdRead { .. }, .. }));
+            for (at, step) in scenario.steps.iter().enumerate() {
+                if !goes_on(step) {
+                    continue;
+                }
+                let end = scenario.steps[at + 1..].iter().position(goes_on).map_or(scenario.steps.len(), |n| at + 1 + n);
+                let part = &scenario.steps[..end];
+                let Some(ops) = setup::essence(part) else { break };
+                let Some(visible) = cells.get(&ops).and_then(|_| answered(part)) else { continue };
+                for cell in &cells[&ops] {
+                    confirmed.insert(cell, kernel, visible.clone()).map_err(|e| format!("{}: {e}", case.id))?;
                 }
             }
         }
@@ -80,54 +101,112 @@ pub fn gather(recordings: &[Recording]) -> Result<Confirmed, String> {
     Ok(confirmed)
 }
 
-/// A page as a recording describes it, as [`Mapped::visible`](super::answer::Mapped::visible) does.
-fn visible_page(text: &str) -> String {
-    let words: Vec<&str> = text.split(' ').collect();
-    let bits = words[0];
-    let value = |key: &str| words.iter().find_map(|w| w.strip_prefix(key)).unwrap_or("");
+/// Ask the running kernel, cell by cell. Gives the number of those that could not be asked.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub fn ask_running(confirmed: &mut Confirmed, host: &crate::live::Host) -> Result<usize, String> {
+    let kernel = confirmed.place(&host.release);
+    let mut live = crate::live::Live::new(host.clone());
+    let mut not_asked = 0;
+    for cell in all_cells() {
+        let scenario = setup::scenario(&cell);
+        let seen = live.run(&scenario);
+        match live_answer(&scenario, &seen) {
+            Some(visible) => confirmed.insert(&cell, kernel, visible)?,
+            None => not_asked += 1,
+        }
+    }
+    Ok(not_asked)
+}
+
+/// What the running kernel showed of a cell's scenario. None if it was not carried out to its end.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn live_answer(scenario: &Scenario, seen: &crate::live::Seen) -> Option<Visible> {
+    use crate::observe::Key;
+    if seen.stopped.is_some() || !seen.left_out.is_empty() || seen.moments.len() != scenario.steps.len() {
+        return None;
+    }
+    let last = scenario.steps.len() - 2;
+    let mut results = Vec::new();
+    for (step, moment) in scenario.steps.iter().zip(&seen.moments) {
+        let Step::Op(call) = step else { return None };
+        let result = moment.outcome.as_ref().map_or(String::new(), |o| print::outcome(&call.op, o));
+        if results.len() < last && failed(&result) {
+            return Some(Visible::NoSuchState { call: print::op(&call.op), answer: result });
+        }
+        results.push(result);
+    }
+    let message = match &seen.moments[last + 1].outcome {
+        Some(outcome) => match outcome.out {
+            Out::Msg(Msg::Pagefault { flags, .. }) => Some(flags),
+            _ => None,
+        },
+        None => None,
+    };
+    let page = match seen.moments[last].seen.0.get(&Key::Page(0, setup::PAGE)) {
+        Some(Seen::Page(page)) => visible_page(page),
+        _ => return None,
+    };
+    Some(Visible::Made { result: results.swap_remove(last), message, page })
+}
+
+/// A page as [`Mapped::visible`](super::answer::Mapped::visible) has it.
+fn visible_page(page: &PageSeen) -> String {
+    let frame = page.frame.unwrap_or_default();
     let mut out = match () {
-        () if bits.contains('p') && words.contains(&"Z") => "pz",
-        () if bits.contains('p') && value("kf=").contains('a') => "pa",
-        () if bits.contains('p') => "pf",
-        () if bits.contains('g') => "sg",
-        () if bits.contains('s') => "s",
+        () if page.present && frame.zero_page => "pz",
+        () if page.present && frame.anon => "pa",
+        () if page.present => "pf",
+        () if page.guard => "sg",
+        () if page.swap => "s",
         () => "-",
     }
     .to_owned();
-    if bits.contains('w') {
+    if page.uffd_wp {
         out.push('w');
     }
-    if let Some(byte) = value("b=").get(..2) {
-        let _ = write!(out, " {byte}");
+    if let Envelope::Is(bytes) = page.bytes
+        && let Some(byte) = bytes.0[0]
+    {
+        let _ = write!(out, " {byte:02x}");
     }
     out
 }
 
 /// What the last operation of a recorded sequence led to. None if the recording does not say.
-fn answered(scenario: &Scenario, page: &str) -> Option<Visible> {
-    let calls: Vec<&Call> = scenario.calls().collect();
-    let last = calls.iter().rposition(|c| !matches!(c.op, Op::UffdRead { .. }))?;
+fn answered(steps: &[Step]) -> Option<Visible> {
     let result = |call: &Call| {
         let text = print::expect(&call.op, &call.expect);
         let text = text.strip_prefix(" = ").unwrap_or("");
         text.strip_suffix(" {}").unwrap_or(text).to_owned()
     };
-    for call in calls[..last].iter().filter(|c| c.expect != Expect::Any) {
-        if failed(&result(call)) {
-            return Some(Visible::NoSuchState { call: print::op(&call.op), answer: result(call) });
+    let mut page = None;
+    let mut last: Option<&Call> = None;
+    let mut message = None;
+    for step in steps {
+        match step {
+            Step::Seen(Look { place: Place::Page(setup::PAGE), seen, .. }) => {
+                page = match seen {
+                    Some(Seen::Page(page)) => Some(visible_page(page)),
+                    _ => None,
+                };
+            }
+            Step::Seen(_) => {}
+            Step::Op(call) if matches!(call.op, Op::UffdRead { .. }) => {
+                if let Expect::Is(Expected { out: Some(Out::Msg(Msg::Pagefault { flags, .. })), .. }) = &call.expect {
+                    message = Some(*flags);
+                }
+            }
+            Step::Op(call) => {
+                if let Some(before) = last.filter(|before| before.expect != Expect::Any && failed(&result(before))) {
+                    return Some(Visible::NoSuchState { call: print::op(&before.op), answer: result(before) });
+                }
+                (last, message) = (Some(call), None);
+            }
+            Step::Resumed { .. } | Step::Race { .. } => return None,
         }
     }
-    if calls[last].expect == Expect::Any || scenario.steps.iter().any(|s| matches!(s, Step::Resumed { .. })) {
-        return None;
-    }
-    let message = calls[last + 1..].iter().find_map(|c| match &c.expect {
-        Expect::Is(e) => match e.out {
-            Some(Out::Msg(Msg::Pagefault { flags, .. })) => Some(flags),
-            _ => None,
-        },
-        _ => None,
-    });
-    Some(Visible::Made { result: result(calls[last]), message, page: page.to_owned() })
+    let last = last.filter(|call| call.expect != Expect::Any)?;
+    Some(Visible::Made { result: result(last), message, page: page? })
 }
 
 /// Cells that differ in the registration and in the state of the page alone.
@@ -141,7 +220,7 @@ fn row(cell: &Cell) -> Row {
 fn fingerprint<'c>(cells: impl Iterator<Item = &'c Cell>) -> u32 {
     let mut hash: u32 = 0x811c_9dc5;
     for cell in cells {
-        for op in setup::essence(&setup::scenario(cell)).unwrap_or_default() {
+        for op in setup::essence(&setup::scenario(cell).steps).unwrap_or_default() {
             for byte in print::op(&op).bytes() {
                 hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
             }
@@ -153,7 +232,7 @@ fn fingerprint<'c>(cells: impl Iterator<Item = &'c Cell>) -> u32 {
 const HEAD: &str = "\
 # SPDX-License-Identifier: GPL-2.0-only
 # What real kernels answered to the questions of `faultline ask`.
-# Made by `faultline ask --confirm RECORDING... > src/ask/confirmed.txt`.
+# Made by `faultline ask --confirm RECORDING... --running`; see src/ask/confirm.rs.
 # Cells of an operation, a mapping and a protection, with the fingerprint of what is done; and of the kernels that answered
 # alike: their numbers; answer; message; page table entry and first byte; registrations, each with states of the page.
 ";
@@ -170,7 +249,7 @@ impl Confirmed {
 
     /// The kernel that was recorded for a release.
     pub fn kernel_of(&self, revision: Revision) -> Option<usize> {
-        self.kernels.iter().position(|name| Recording { kernel: name.clone(), cases: Vec::new() }.revision() == Some(revision))
+        self.kernels.iter().position(|name| revision_of(name) == Some(revision))
     }
 
     /// What the kernel of a release answered. The model has CONFIG_MEMORY_FAILURE: of a kernel without it, the signal of a

@@ -197,11 +197,11 @@ const SAYS_NOTHING: u64 = {
         | F::UFFD_FEATURE_WP_HUGETLBFS_SHMEM.bits()
 };
 
-/// What a scenario does, in a form in which two that do the same are equal: who does it (all threads are of one process),
+/// What a sequence does, in a form in which two that do the same are equal: who does it (all threads are of one process),
 /// reading messages, and what changes nothing, are left out. None if it does more than one thing at a time.
-pub fn essence(scenario: &Scenario) -> Option<Vec<Op>> {
+pub fn essence(steps: &[Step]) -> Option<Vec<Op>> {
     let mut ops = Vec::new();
-    for step in &scenario.steps {
+    for step in steps {
         match step {
             Step::Op(call) => match &call.op {
                 Op::UffdRead { .. } => {}
@@ -211,7 +211,7 @@ pub fn essence(scenario: &Scenario) -> Option<Vec<Op>> {
                 }
                 op => ops.push(op.clone()),
             },
-            Step::Resumed { .. } => {}
+            Step::Resumed { .. } | Step::Seen(_) => {}
             Step::Race { .. } => return None,
         }
     }

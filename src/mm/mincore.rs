@@ -33,7 +33,7 @@ fn uptodate_and_put(k: &Kernel, page: Option<PageId>) -> bool {
 /// Fidelity: MIRROR
 /// Locks:    none needed; ptl may be held
 /// Errors:   none
-async fn mincore_page(k: &Kernel, mapping: InodeId, index: u64) -> bool {
+pub async fn mincore_page(k: &Kernel, mapping: InodeId, index: u64) -> bool {
     let page = match find_get_entry(k, mapping, index).await {
         None => None,
         Some(SlotVal::Page(page)) => Some(page),

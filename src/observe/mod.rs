@@ -6,10 +6,28 @@
 //! PG_lru, PG_active, PG_referenced and the counters derived from them; frame numbers; soft-dirty, which depends on the
 //! configuration. What is exact only sometimes is an [`Envelope`].
 
-use crate::flags::Prot;
-use crate::syscall::{Fd, Outcome};
+mod compare;
+mod model;
+
+pub use compare::{Difference, compare, compare_one, compare_seen};
+pub use model::{Observer, Subject};
+
+use crate::flags::{PROT_EXEC, PROT_READ, PROT_WRITE, Prot};
+use crate::kernel::{CELLS, Cells};
+pub use crate::syscall::Fd;
+use crate::syscall::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// How many pages of a VMA or a file are looked at from either end. Of a larger one the middle is not seen.
+pub const EDGE: u64 = 64;
+
+/// The pages of this range that are looked at.
+pub fn looked_at(pages: std::ops::Range<u64>) -> impl Iterator<Item = u64> {
+    let head = pages.end.min(pages.start.saturating_add(EDGE));
+    let tail = head.max(pages.end.saturating_sub(EDGE));
+    (pages.start..head).chain(tail..pages.end)
+}
 
 /// A process: its number is that of its first task in the scenario.
 pub type Who = u16;
@@ -17,13 +35,14 @@ pub type Who = u16;
 /// What is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Key {
-    /// A file, by the descriptor under which the first process opened it first.
+    /// A file, by the descriptor under which the first process opened it first, as long as that process has it open or mapped.
+    /// A descriptor that is used again belongs to the new file.
     File(Fd),
-    /// A page of it, by index.
+    /// A page of it, by index. Pages past the end of the file are not looked at, nor those in the middle ([`EDGE`]).
     FilePage(Fd, u64),
     /// The mappings of a process (`/proc/PID/smaps`), lowest first.
     Vmas(Who),
-    /// A page of a process, by address. Only pages inside mappings are looked at.
+    /// A page of a process, by address. Only pages inside mappings are looked at, not those in the middle of one ([`EDGE`]).
     Page(Who, u64),
     /// The resident counters of a process (`/proc/PID/status`).
     Rss(Who),
@@ -71,8 +90,8 @@ impl<T: PartialEq> Envelope<T> {
 pub struct FileSeen {
     /// st_size in bytes.
     pub size: u64,
-    /// st_blocks, in units of 512 bytes.
-    pub blocks: i64,
+    /// st_blocks, in units of 512 bytes. fstat(2) recounts them, which disturbs a mount that has a limit.
+    pub blocks: Envelope<i64>,
     /// Pages in swap (`Swap:` of an untouched mapping of the whole file, in pages).
     pub swapped: Envelope<u64>,
 }
@@ -101,9 +120,27 @@ pub struct FilePageSeen {
     pub bytes: Envelope<Bytes>,
 }
 
-/// The contents of a page, at the places that the model watches ([`CELL_AT`](crate::kernel::CELL_AT)).
+/// The contents of a page, at the places that the model watches ([`CELL_AT`](crate::kernel::CELL_AT)). None: not looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Bytes(pub [u8; crate::kernel::CELLS]);
+pub struct Bytes(pub [Option<u8>; CELLS]);
+
+impl Bytes {
+    /// Of a page of the model.
+    pub fn of(cells: Cells) -> Bytes {
+        Bytes(cells.map(|c| Some(c.byte())))
+    }
+
+    /// Can both be the contents of one page?
+    pub fn agrees(&self, other: &Bytes) -> bool {
+        self.0.iter().zip(&other.0).all(|(a, b)| a.is_none() || b.is_none() || a == b)
+    }
+}
+
+impl From<[u8; CELLS]> for Bytes {
+    fn from(bytes: [u8; CELLS]) -> Bytes {
+        Bytes(bytes.map(Some))
+    }
+}
 
 /// A mapping.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -137,6 +174,12 @@ pub struct VmaSeen {
     pub swap: u64,
 }
 
+/// As `/proc/PID/maps` prints it: `rw-s`.
+pub fn rights(prot: Prot, shared: bool) -> String {
+    let bit = |right: Prot, letter: char| if prot.contains(right) { letter } else { '-' };
+    [bit(PROT_READ, 'r'), bit(PROT_WRITE, 'w'), bit(PROT_EXEC, 'x'), if shared { 's' } else { 'p' }].iter().collect()
+}
+
 /// A page-table entry and the page behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PageSeen {
@@ -152,7 +195,7 @@ pub struct PageSeen {
     pub uffd_wp: bool,
     /// Bit 56: mapped here only.
     pub exclusive: bool,
-    /// `/proc/kpageflags` and `/proc/kpagecount`; None if nothing is mapped.
+    /// `/proc/kpageflags` and `/proc/kpagecount`; None if nothing is mapped, or where they are not looked at.
     pub frame: Option<FrameSeen>,
     /// mincore(2).
     pub mincore: Envelope<bool>,
@@ -179,7 +222,7 @@ pub struct FrameSeen {
     pub unevictable: Envelope<bool>,
     /// KPF_MLOCKED.
     pub mlocked: bool,
-    /// KPF_ZERO_PAGE.
+    /// KPF_ZERO_PAGE. That page is the kernel's own: the other flags and the count say nothing about it.
     pub zero_page: bool,
     /// `/proc/kpagecount`.
     pub mapcount: u64,
@@ -200,12 +243,14 @@ pub struct RssSeen {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Observation(pub BTreeMap<Key, Seen>);
 
-/// What one step of a scenario led to, on either side. The same scenario gives as many moments as it has steps.
+/// What one step of a scenario led to, on either side. The same scenario gives as many moments as it has steps. An operation that
+/// neither ended nor is blocked was ended by a fatal signal.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Moment {
     /// How the step's own operation ended; None while it is blocked, and for a step that starts none.
     pub outcome: Option<Outcome>,
-    /// Operations of other threads that were blocked before and have ended now, by thread (its place in the scenario's list).
+    /// Operations that were blocked before and have ended now, by thread (its place in the scenario's list); of a race all that
+    /// have ended.
     pub resumed: Vec<(usize, Outcome)>,
     /// Threads that are blocked when nothing moves any more.
     pub blocked: Vec<usize>,

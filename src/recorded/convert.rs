@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A recorded sequence as a scenario: the operations in the text format, with what the kernel answered as the promised results.
+//! A recorded sequence as a scenario: the operations in the text format, with what the kernel answered and what could be seen
+//! then as the promised results.
 
 use super::Case;
 use serde_json::Value;
@@ -21,11 +22,11 @@ const SCRATCH: u64 = 0x5800_0000;
 const COORDINATOR: &str = "mon";
 
 /// An operation that a scenario cannot say, by its name and why.
-pub type NotCovered = (String, &'static str);
+pub type NotCovered = (String, String);
 type Result<T> = std::result::Result<T, NotCovered>;
 
-fn not_covered<T>(what: impl Into<String>, why: &'static str) -> Result<T> {
-    Err((what.into(), why))
+fn not_covered<T>(what: impl Into<String>, why: &str) -> Result<T> {
+    Err((what.into(), why.to_owned()))
 }
 
 #[derive(Default)]
@@ -33,6 +34,8 @@ struct Converter {
     out: String,
     windows: BTreeMap<String, u64>,
     names: BTreeMap<String, u8>,
+    /// Files by name, with the descriptor under which they were opened first.
+    files: BTreeMap<String, u8>,
     used: Vec<u8>,
     children: usize,
     pending: BTreeMap<String, String>,
@@ -141,6 +144,135 @@ fn protection(s: &str) -> String {
     if names.is_empty() { "PROT_NONE".to_owned() } else { names.join("|") }
 }
 
+/// `kf=` letters, and those of page-types.
+const KPF: [(char, char); 9] =
+    [('U', 'U'), ('D', 'D'), ('M', 'M'), ('a', 'a'), ('C', 's'), ('B', 'b'), ('u', 'u'), ('k', 'm'), ('Z', 'z')];
+
+/// `b=42`: every byte; `b=77~42`: not all alike, the first and the last; `b=77~`: the first.
+fn contents(text: &str) -> Result<String> {
+    let byte = |hex: &str| match u8::from_str_radix(hex, 16) {
+        Ok(byte) => Ok(format!("{byte:#04x}")),
+        Err(_) => not_covered(format!("contents {text}"), "not understood"),
+    };
+    Ok(match text.split_once('~') {
+        None => format!("\"\\x{}\"", &byte(text)?[2..]),
+        Some((first, "")) => format!("[{} - - -]", byte(first)?),
+        Some((first, last)) => format!("[{} - - {}]", byte(first)?, byte(last)?),
+    })
+}
+
+fn file_seen(value: &str) -> Result<String> {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let field = |name| number(option(&words, name).unwrap_or("").trim_end_matches('k'));
+    Ok(format!("size={} blocks={} swapped={}", field("size")?, field("blk")?, field("swp")? / 4))
+}
+
+fn file_page_seen(value: &str) -> Result<String> {
+    let (mut facts, mut bytes) = (Vec::new(), String::new());
+    for word in value.split_whitespace() {
+        facts.push(match word.split_once('=').unwrap_or((word, "")) {
+            ("cs", ".") => "cachestat=hole".to_owned(),
+            ("cs", "c") => "cachestat=cached".to_owned(),
+            ("cs", "s") => "cachestat=swapped".to_owned(),
+            ("sk", "D") => "seek_data=1".to_owned(),
+            ("sk", "h") => "seek_data=0".to_owned(),
+            // Not to be had on that kernel, or past the end of the file.
+            ("cs", "?") | ("sk", "-") => continue,
+            ("mi", bit) => format!("mincore={bit}"),
+            ("b", text) => {
+                bytes = contents(text)?;
+                continue;
+            }
+            _ => return not_covered(format!("`{word}` of a file's page"), "not understood"),
+        });
+    }
+    Ok(format!("{} {bytes}", facts.join(" ")))
+}
+
+fn page_seen(value: &str) -> Result<String> {
+    if value == "unmapped" {
+        return Ok("gone".to_owned());
+    }
+    let (mut bits, mut facts, mut bytes) = (Vec::new(), Vec::new(), String::new());
+    let mut words = value.split_whitespace();
+    for letter in words.next().unwrap_or("").chars() {
+        bits.push(match letter {
+            'p' => "present",
+            's' => "swap",
+            'f' => "file",
+            'w' => "uffd_wp",
+            'x' => "exclusive",
+            'g' => "guard",
+            // Soft-dirty is the configuration's affair.
+            '-' | 'd' => continue,
+            _ => return not_covered(format!("entry `{value}`"), "not understood"),
+        });
+    }
+    if bits.is_empty() {
+        bits.push("none");
+    }
+    let mut count = None;
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            // The same frame as elsewhere.
+            ("", _) => {}
+            ("Z", _) => facts.push("kpf=z".to_owned()),
+            ("mc", n) => count = Some(format!("count={n}")),
+            ("kf", letters) => {
+                let flags: String =
+                    letters.chars().map(|c| KPF.iter().find(|(theirs, _)| *theirs == c).map_or('?', |(_, ours)| *ours)).collect();
+                facts.push(format!("kpf={flags}"));
+                facts.extend(count.take());
+            }
+            ("mi", bit) => facts.push(format!("mincore={bit}")),
+            ("b", text) => bytes = contents(text)?,
+            _ => return not_covered(format!("`{word}` of a page"), "not understood"),
+        }
+    }
+    Ok(format!("{} {} {bytes}", bits.join(" "), facts.join(" ")))
+}
+
+/// `[0-4 rw-s u=mwiAL rss=1 an=0 sc=0 sd=0 pc=0 pd=1 sw=0]`, for each mapping.
+fn maps_seen(base: u64, value: &str) -> Result<String> {
+    let mut all = Vec::new();
+    for one in value.split(']').map(|one| one.trim().trim_start_matches('[')).filter(|one| !one.is_empty() && *one != "gone") {
+        let words: Vec<&str> = one.split_whitespace().collect();
+        let (start, end) = words[0].split_once('-').unwrap_or((words[0], ""));
+        let (start, end) = (base + number(start)? * PAGE, base + number(end)? * PAGE);
+        let mut text = format!("{start:#x}-{end:#x} {}", words.get(1).unwrap_or(&""));
+        for letter in option(&words, "u").unwrap_or("").chars().filter(|c| *c != '-') {
+            let flag = match letter {
+                'm' => "um",
+                'w' => "uw",
+                'i' => "ui",
+                'A' => "ac",
+                'L' => "lo",
+                _ => return not_covered(format!("mapping `{one}`"), "not understood"),
+            };
+            let _ = write!(text, " {flag}");
+        }
+        let fields = [
+            ("rss", "rss"),
+            ("an", "anonymous"),
+            ("sw", "swap"),
+            ("sc", "shared_clean"),
+            ("sd", "shared_dirty"),
+            ("pc", "private_clean"),
+            ("pd", "private_dirty"),
+        ];
+        for (theirs, ours) in fields {
+            match number(option(&words, theirs).unwrap_or(""))? {
+                0 => {}
+                n => {
+                    let _ = write!(text, " {ours}={n}");
+                }
+            }
+        }
+        all.push(text);
+    }
+    Ok(if all.is_empty() { "none".to_owned() } else { all.join(", ") })
+}
+
 impl Converter {
     fn line(&mut self, who: &str, text: &str) {
         let _ = writeln!(self.out, "{who}: {text}");
@@ -191,6 +323,36 @@ impl Converter {
             let result = if result.is_empty() { String::new() } else { format!(" {result}") };
             self.line(&who, &format!("<... resumed>{result}"));
         }
+        for (key, value) in step["d"].as_object().into_iter().flatten() {
+            // What does not repeat from run to run.
+            if !key.starts_with('~') {
+                self.seen(key, value.as_str().unwrap_or(""))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was seen of one thing: `f` a file, `f.2` its page, `m0` a window, `m0.2` its page, `c0.m0.2` a child's.
+    fn seen(&mut self, key: &str, value: &str) -> Result<()> {
+        let (who, key) = match key.split_once('.') {
+            Some((child, rest)) if child.starts_with('c') => (format!("{child} "), rest),
+            _ => (String::new(), key),
+        };
+        let (name, page) = match key.split_once('.') {
+            Some((name, page)) => (name, Some(number(page)?)),
+            None => (key, None),
+        };
+        let line = match (self.files.get(name).copied(), page) {
+            (Some(fd), None) => format!("| {fd}: {}", file_seen(value)?),
+            (Some(fd), Some(page)) => format!("| {fd}[{page}]: {}", file_page_seen(value)?),
+            (None, Some(page)) => format!("| {who}{:#x}: {}", self.window(name) + page * PAGE, page_seen(value)?),
+            (None, None) => {
+                let base = self.window(name);
+                format!("| {who}maps {base:#x}-{:#x}: {}", base + WINDOW, maps_seen(base, value)?)
+            }
+        };
+        self.out += line.trim_end();
+        self.out.push('\n');
         Ok(())
     }
 
@@ -204,6 +366,7 @@ impl Converter {
             "read" | "sleep" => return Ok(false),
             "memfd" => {
                 let fd = self.open(w(1));
+                self.files.insert(w(1).to_owned(), fd);
                 self.line(who, &format!("memfd_create(\"\", MFD_ALLOW_SEALING) = {fd}"));
                 if words.len() > 2 {
                     self.line(who, &format!("ftruncate({fd}, {}) = 0", amount(w(2))?));
@@ -218,6 +381,7 @@ impl Converter {
             }
             "tmpfile" => {
                 let fd = self.open(w(1));
+                self.files.insert(w(1).to_owned(), fd);
                 self.line(who, &format!("open(\"/mnt/{}\", O_RDWR|O_CREAT) = {fd}", (b'a' + fd % 26) as char));
                 self.line(who, &format!("ftruncate({fd}, {}) = 0", amount(w(3))?));
                 return Ok(false);

@@ -2,14 +2,18 @@
 //! Sequences that were recorded on real kernels, judged against the model of the same release.
 //!
 //! A recording is a text of JSON lines: the first line names the kernel, each other line is a case with its operations and
-//! what they answered. [`convert()`] makes a scenario of a case; [`judge`] replays it and compares every answer: return values,
+//! what they answered. [`convert()`] makes a scenario of a case, and an [`Archive`] keeps those; [`judge`] replays one and compares every answer: return values,
 //! errnos, out fields, messages, signals with their address, the bytes that loads got, who was blocked and when it went on.
-//! Page-table entries, page flags and counters that the recordings hold as well are not compared yet.
+//! It compares what could be seen as well (`| ...` lines): files, mappings, page-table entries, page flags. A case whose answers
+//! are all alike may still differ in that.
 
+mod archive;
 mod convert;
 
+pub use archive::{Archive, Archived};
 pub use convert::{NotCovered, convert};
 
+use crate::observe::Difference;
 use crate::patch::Revision;
 use crate::replay::{Answer, replay};
 use crate::scenario::{self, Step};
@@ -56,17 +60,17 @@ impl Recording {
         }
         Ok(recording)
     }
+}
 
-    /// The revision that models this kernel: the newest release that is not newer.
-    pub fn revision(&self) -> Option<Revision> {
-        let number = |text: &str| {
-            let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>());
-            Some((parts.next()?.ok()?, parts.next()?.ok()?))
-        };
-        let mine = number(&self.kernel)?;
-        let mut releases = Revision::ALL.iter().copied().filter(|r| !Revision::series().contains(r));
-        releases.rfind(|r| number(r.kernel().name()).is_some_and(|theirs| theirs <= mine))
-    }
+/// The revision that models a kernel, by its release as uname(2) gives it: the newest release that is not newer.
+pub fn revision_of(release: &str) -> Option<Revision> {
+    let number = |text: &str| {
+        let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>());
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    let mine = number(release)?;
+    let mut releases = Revision::ALL.iter().copied().filter(|r| !Revision::series().contains(r));
+    releases.rfind(|r| number(r.kernel().name()).is_some_and(|theirs| theirs <= mine))
 }
 
 /// How a case compares.
@@ -85,6 +89,15 @@ pub enum Finding {
         /// What the model answered instead.
         model: String,
     },
+    /// Every answer is the same, but not all that can be seen.
+    Sees {
+        /// The line of the scenario that says what the kernel showed.
+        line: String,
+        /// The same line as the model has it.
+        model: String,
+        /// The facts that are not the same there.
+        differs: Vec<Difference>,
+    },
 }
 
 /// Differences that are not errors of the model: name, and why.
@@ -98,19 +111,27 @@ pub const NAMED: &[(&str, &str)] = &[
 ];
 
 /// Run a case on a revision and compare.
-pub fn judge(case: &Case, revision: Revision) -> Finding {
-    let text = match convert(case) {
+pub fn judge(case: &Archived, revision: Revision) -> Finding {
+    let text = match &case.scenario {
         Ok(text) => text,
-        Err(why) => return Finding::NotCovered(why),
+        Err(why) => return Finding::NotCovered(why.clone()),
     };
-    let scenario = match scenario::parse::scenario(&case.id, &text) {
+    let scenario = match scenario::parse::scenario(&case.id, text) {
         Ok(scenario) => scenario,
         Err(errors) => return Finding::Differs { line: "(the converted text)".to_owned(), model: errors.to_string() },
     };
     let run = replay(&scenario, revision, &[], false);
     let mut name = None;
+    let mut sees = None;
     for unlike in &run.unlike {
         let line = text.lines().nth(unlike.line - 1).unwrap_or("").to_owned();
+        if let Answer::Sees { text, differs } = &unlike.got {
+            // After an answer that differs for a reason, what is seen may differ for the same one.
+            if name.is_none() && sees.is_none() {
+                sees = Some(Finding::Sees { line, model: text.clone(), differs: differs.clone() });
+            }
+            continue;
+        }
         // A resumed line tells of the thread's last operation.
         let thread = scenario.threads.iter().position(|t| line.split(':').next() == Some(t));
         let op = run.rows.iter().rfind(|r| Some(r.thread) == thread && r.line <= unlike.line);
@@ -123,7 +144,7 @@ pub fn judge(case: &Case, revision: Revision) -> Finding {
             None => return Finding::Differs { line, model },
         }
     }
-    name.map_or(Finding::Agrees, Finding::Named)
+    sees.or(name.map(Finding::Named)).unwrap_or(Finding::Agrees)
 }
 
 fn named(scenario: &scenario::Scenario, line: &str, model: &str) -> Option<&'static str> {
@@ -154,18 +175,25 @@ pub struct Summary {
     pub not_covered: BTreeMap<NotCovered, usize>,
     /// Cases that differ: name, line, the model's answer.
     pub differ: Vec<(String, String, String)>,
+    /// Cases that differ only in what can be seen: name, line, the model's line, the kinds of facts that differ there.
+    pub see: Vec<(String, String, String, Vec<String>)>,
 }
 
 impl Summary {
     /// Judge every case.
-    pub fn of(recording: &Recording, revision: Revision) -> Summary {
+    pub fn of(archive: &Archive, revision: Revision) -> Summary {
         let mut summary = Summary::default();
-        for case in &recording.cases {
+        for case in &archive.cases {
             match judge(case, revision) {
                 Finding::Agrees => summary.agree += 1,
                 Finding::Named(name) => *summary.named.entry(name).or_default() += 1,
                 Finding::NotCovered(why) => *summary.not_covered.entry(why).or_default() += 1,
                 Finding::Differs { line, model } => summary.differ.push((case.id.clone(), line, model)),
+                Finding::Sees { line, model, differs } => {
+                    let mut kinds: Vec<String> = differs.into_iter().map(|d| d.kind).collect();
+                    kinds.dedup();
+                    summary.see.push((case.id.clone(), line, model, kinds));
+                }
             }
         }
         summary
@@ -173,7 +201,7 @@ impl Summary {
 
     /// Cases that the model answered, whether alike or not.
     pub fn covered(&self) -> usize {
-        self.agree + self.named.values().sum::<usize>() + self.differ.len()
+        self.agree + self.named.values().sum::<usize>() + self.differ.len() + self.see.len()
     }
 
     /// Every case.
@@ -186,26 +214,39 @@ impl Summary {
         let mut out = String::new();
         let percent = |n: usize| 100.0 * n as f64 / self.all().max(1) as f64;
         let _ = writeln!(out, "{} sequences on {revision}", self.all());
-        let _ = writeln!(out, "  {:6} agree in every answer", self.agree);
+        let _ = writeln!(out, "  {:6} agree in every answer and in all that can be seen", self.agree);
         for (name, why) in NAMED.iter().filter(|(name, _)| self.named.contains_key(name)) {
             let _ = writeln!(out, "  {:6} differ, {name}: {why}", self.named[name]);
         }
-        let _ = writeln!(out, "  {:6} differ without a reason", self.differ.len());
+        let _ = writeln!(out, "  {:6} differ in an answer, without a reason", self.differ.len());
+        let _ = writeln!(out, "  {:6} differ only in what can be seen, without a reason", self.see.len());
+        let mut kinds: BTreeMap<&[String], usize> = BTreeMap::new();
+        for (.., facts) in &self.see {
+            *kinds.entry(facts).or_default() += 1;
+        }
+        let mut kinds: Vec<_> = kinds.into_iter().collect();
+        kinds.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+        for (facts, n) in &kinds {
+            let _ = writeln!(out, "         {n:6} {}", facts.join(", "));
+        }
         let _ = writeln!(out, "  {:6} covered ({:.1} %)", self.covered(), percent(self.covered()));
         for ((what, why), n) in &self.not_covered {
             let _ = writeln!(out, "  {n:6} not covered: {what} ({why})");
         }
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        for (id, line, model) in &self.differ {
-            let kind: String =
-                line.split(['(', '{']).take(2).collect::<Vec<_>>().join("(").chars().filter(|c| !c.is_ascii_digit()).collect();
+        let answers = self.differ.iter().map(|(id, line, model)| {
+            let kind = line.split(['(', '{']).take(2).collect::<Vec<_>>().join("(");
+            (id, line, model, kind.chars().filter(|c| !c.is_ascii_digit()).collect::<String>())
+        });
+        let facts = self.see.iter().map(|(id, line, model, kinds)| (id, line, model, kinds.join(", ")));
+        for (id, line, model, kind) in answers.chain(facts) {
             let n = seen.entry(kind).or_default();
             *n += 1;
             if every || *n <= 2 {
                 let _ = writeln!(out, "\n{id}\n  kernel: {line}\n  model:  {model}");
             }
         }
-        if !every && self.differ.len() > seen.values().map(|n| (*n).min(2)).sum() {
+        if !every && self.differ.len() + self.see.len() > seen.values().map(|n| (*n).min(2)).sum() {
             out.push_str("\nTwo of each kind are shown; --all shows every one.\n");
         }
         out

@@ -30,9 +30,10 @@ pub fn verdicts(scenario: &Scenario, v: &Verdicts) -> Value {
             })
         })
         .collect();
+    let seen: Vec<Value> = run.looked.iter().map(|l| json!({ "line": l.line, "seen": l.text })).collect();
     json!({
         "scenario": scenario.name, "revision": run.revision.name(), "rules_broken": v.rules(), "findings": run.broken,
-        "outcomes_explored": v.runs.len(), "steps": steps, "judgement": judgement(&v.judge(scenario, run.revision)),
+        "seen": seen, "outcomes_explored": v.runs.len(), "steps": steps, "judgement": judgement(&v.judge(scenario, run.revision)),
     })
 }
 

@@ -180,7 +180,7 @@ impl<'s> Review<'s> {
                     Judgement::HoldsButBreaks(rules) => format!("claimed to hold, breaks {}", rules.join(" ")),
                     Judgement::HoldsButUnlike(lines) => {
                         let lines: Vec<String> = lines.iter().map(|l| l.to_string()).collect();
-                        format!("claimed to hold, but the answer in line {} is not the promised one", lines.join(", "))
+                        format!("claimed to hold, but line {} is not as promised", lines.join(", "))
                     }
                     Judgement::BreaksOther { missing, extra } => {
                         let mut parts = Vec::new();

@@ -3,6 +3,8 @@
 
 pub mod findings;
 pub mod json;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod live;
 pub mod matrix;
 pub mod reference;
 pub mod side;
@@ -24,6 +26,7 @@ pub fn answer(op: &Op, answer: &Answer) -> String {
         Answer::Killed => "+++ killed +++".to_string(),
         Answer::NotStarted(why) => format!("? {why}"),
         Answer::NotInjected(sites) => format!("? not called: {sites}"),
+        Answer::Sees { text, .. } => text.clone(),
     }
 }
 

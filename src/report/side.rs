@@ -3,7 +3,8 @@
 
 use super::{answer, fold};
 use crate::replay::{Answer, Judgement, Replay, Row, Verdicts};
-use crate::scenario::{Scenario, print};
+use crate::scenario::look::print as print_look;
+use crate::scenario::{Look, Scenario, print};
 use std::fmt::Write;
 
 /// The whole report: the question, the sequence with results, the rules broken, the claims.
@@ -17,6 +18,10 @@ pub fn render(scenario: &Scenario, verdicts: &[Verdicts]) -> String {
     out.push('\n');
     for key in keys(&runs) {
         let rows: Vec<Option<&Row>> = runs.iter().map(|r| find(r, key)).collect();
+        if let Some(look) = scenario.looks().find(|l| l.line == key.0) {
+            seen(&mut out, scenario, look, &runs);
+            continue;
+        }
         let Some(any) = rows.iter().flatten().next() else { continue };
         let who = if scenario.threads.len() > 1 { format!("{}: ", scenario.threads[any.thread]) } else { String::new() };
         let text = if any.resumed {
@@ -58,6 +63,11 @@ pub fn render(scenario: &Scenario, verdicts: &[Verdicts]) -> String {
             }
             let _ = match &u.got {
                 Answer::NotInjected(sites) => writeln!(out, "{name:8} line {}: no call of {sites} could be made to fail", u.line),
+                Answer::Sees { differs, .. } => {
+                    let facts: Vec<String> =
+                        differs.iter().map(|d| format!("{} is {}, not {}", d.what, d.model, d.kernel)).collect();
+                    writeln!(out, "{name:8} line {}: {}", u.line, facts.join("; "))
+                }
                 _ => writeln!(out, "{name:8} line {}: the answer is not the promised one", u.line),
             };
         }
@@ -71,12 +81,24 @@ pub fn render(scenario: &Scenario, verdicts: &[Verdicts]) -> String {
     out
 }
 
+/// A line that says what can be seen, and what the revisions see that see something else.
+fn seen(out: &mut String, scenario: &Scenario, look: &Look, runs: &[&Replay]) {
+    let _ = writeln!(out, "{:4}  {}", look.line, print_look(look, &scenario.threads));
+    for run in runs {
+        let unlike = run.unlike.iter().find(|u| u.line == look.line);
+        if let Some(Answer::Sees { text, .. }) = unlike.map(|u| &u.got) {
+            let _ = writeln!(out, "      | {:8} {text}", run.revision.name());
+        }
+    }
+}
+
 /// What was made to fail in the operation of this line.
 fn injected(scenario: &Scenario, line: usize) -> String {
     scenario.calls().find(|c| c.line == line).map_or(String::new(), |c| print::injected(&c.injected))
 }
 
-/// What tells a row from another: its line, and whether it is the end of an unfinished operation.
+/// What tells a row from another: its line, and whether it is the end of an unfinished operation. Lines that say what can be seen
+/// have one too.
 type Key = (usize, bool);
 
 /// The keys of all runs in an order that keeps each run's own.
@@ -84,8 +106,14 @@ fn keys(runs: &[&Replay]) -> Vec<Key> {
     let mut all: Vec<Key> = Vec::new();
     for run in runs {
         let mut at = 0;
-        for row in &run.rows {
-            let key = (row.line, row.resumed);
+        let mut looked = run.looked.iter().peekable();
+        let mut own: Vec<Key> = Vec::new();
+        for (before, row) in run.rows.iter().enumerate() {
+            own.extend(std::iter::from_fn(|| looked.next_if(|l| l.after <= before)).map(|l| (l.line, false)));
+            own.push((row.line, row.resumed));
+        }
+        own.extend(looked.map(|l| (l.line, false)));
+        for key in own {
             match all.iter().position(|k| *k == key) {
                 Some(found) => at = found + 1,
                 None => {

@@ -4,9 +4,10 @@
 use crate::errno::Errno;
 use crate::kernel::Config;
 use crate::mm::locking::LockId;
+use crate::observe::{Key, Observation, Seen, Who};
 use crate::patch::Revision;
 use crate::point::{Pause, Touch};
-use crate::syscall::{Op, Out, Outcome};
+use crate::syscall::{Fd, Op, Out, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// One question, the operations that ask it, and what each revision is said to answer.
@@ -45,13 +46,21 @@ impl Scenario {
         self.steps.iter().flat_map(|step| {
             let (one, many) = match step {
                 Step::Op(call) => (Some(call), &[][..]),
-                Step::Resumed { .. } => (None, &[][..]),
+                Step::Resumed { .. } | Step::Seen(_) => (None, &[][..]),
                 Step::Race { items, .. } => (None, &items[..]),
             };
             one.into_iter().chain(many.iter().filter_map(|item| match item {
                 RaceItem::Start(call) => Some(call),
                 RaceItem::Until { .. } => None,
             }))
+        })
+    }
+
+    /// What must be seen, in the order of the text.
+    pub fn looks(&self) -> impl Iterator<Item = &Look> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Seen(look) => Some(look),
+            _ => None,
         })
     }
 
@@ -87,6 +96,7 @@ impl Scenario {
             match step {
                 Step::Op(call) => call.line = 0,
                 Step::Resumed { line, .. } => *line = 0,
+                Step::Seen(look) => look.line = 0,
                 Step::Race { line, items } => {
                     *line = 0;
                     for item in items {
@@ -184,6 +194,8 @@ pub enum Step {
         /// How it ended.
         expect: Expect,
     },
+    /// `| place: facts`: what can be seen now.
+    Seen(Look),
     /// `race:`: operations at the same time, in a given order.
     Race {
         /// Line of `race:`, from 1.
@@ -191,6 +203,60 @@ pub enum Step {
         /// What happens in it, in this order.
         items: Vec<RaceItem>,
     },
+}
+
+/// What must be seen of one thing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Look {
+    /// Line, from 1.
+    pub line: usize,
+    /// Of whose process; an index into [`Scenario::threads`].
+    pub thread: usize,
+    /// Of what.
+    pub place: Place,
+    /// What; None: it is not there.
+    pub seen: Option<Seen>,
+}
+
+/// What a [`Look`] is at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Place {
+    /// A file, by its first descriptor in the first process.
+    File(Fd),
+    /// A page of it.
+    FilePage(Fd, u64),
+    /// A page of a process, by address.
+    Page(u64),
+    /// The mappings of a process: all, or those that begin in a range.
+    Maps(Option<(u64, u64)>),
+    /// The resident counters of a process.
+    Rss,
+}
+
+impl Place {
+    /// Where an observation has it, of this process.
+    pub fn key(self, who: Who) -> Key {
+        match self {
+            Place::File(fd) => Key::File(fd),
+            Place::FilePage(fd, index) => Key::FilePage(fd, index),
+            Place::Page(addr) => Key::Page(who, addr),
+            Place::Maps(_) => Key::Vmas(who),
+            Place::Rss => Key::Rss(who),
+        }
+    }
+}
+
+impl Look {
+    /// What an observation has of it. None as the process: it has exited.
+    pub fn of(&self, who: Option<Who>, all: &Observation) -> Option<Seen> {
+        let seen = all.0.get(&self.place.key(who?))?.clone();
+        match (self.place, seen) {
+            (Place::Maps(Some((from, to))), Seen::Vmas(vmas)) => {
+                Some(Seen::Vmas(vmas.into_iter().filter(|v| (from..to).contains(&v.start)).collect()))
+            }
+            (_, seen) => Some(seen),
+        }
+    }
 }
 
 /// An operation by a thread.

@@ -11,6 +11,7 @@ use super::ast::*;
 use crate::errno::Errno;
 use crate::flags::*;
 use crate::kernel::{CELL_AT, CELLS, Cell, PAGE_SIZE, SITES};
+use crate::observe::*;
 use crate::patch::Revision;
 use crate::syscall::*;
 use arbitrary::{Arbitrary, Result, Unstructured};
@@ -738,6 +739,103 @@ fn any_word(u: &mut Unstructured, words: &[&str]) -> Result<Word> {
 }
 
 /// Any scenario that can be written down. Line numbers are 0.
+fn any_envelope<'a, T>(u: &mut Unstructured<'a>, value: impl FnOnce(&mut Unstructured<'a>) -> Result<T>) -> Result<Envelope<T>> {
+    Ok(match byte(u)? & 3 {
+        0 => Envelope::Unseen,
+        1 => Envelope::Any,
+        _ => Envelope::Is(value(u)?),
+    })
+}
+
+fn any_bytes(u: &mut Unstructured<'_>) -> Result<Envelope<Bytes>> {
+    let bytes: [Option<u8>; CELLS] = u.arbitrary()?;
+    Ok(if u.arbitrary()? { Envelope::Is(Bytes(bytes)) } else { Envelope::Unseen })
+}
+
+fn any_page(u: &mut Unstructured<'_>) -> Result<PageSeen> {
+    let mut page = PageSeen {
+        present: u.arbitrary()?,
+        swap: u.arbitrary()?,
+        file: u.arbitrary()?,
+        guard: u.arbitrary()?,
+        uffd_wp: u.arbitrary()?,
+        exclusive: u.arbitrary()?,
+        frame: None,
+        mincore: any_envelope(u, |u| u.arbitrary())?,
+        bytes: any_bytes(u)?,
+    };
+    if u.arbitrary()? {
+        let either = |u: &mut Unstructured<'_>| Ok(if u.arbitrary()? { Envelope::Any } else { Envelope::Is(u.arbitrary()?) });
+        let zero_page = u.arbitrary()?;
+        page.frame = Some(FrameSeen {
+            uptodate: u.arbitrary()?,
+            dirty: either(u)?,
+            mmap: u.arbitrary()?,
+            anon: u.arbitrary()?,
+            swapcache: either(u)?,
+            swapbacked: u.arbitrary()?,
+            unevictable: either(u)?,
+            mlocked: u.arbitrary()?,
+            zero_page,
+            mapcount: if zero_page { 0 } else { byte(u)?.into() },
+        });
+    }
+    Ok(page)
+}
+
+fn any_vma(u: &mut Unstructured<'_>) -> Result<VmaSeen> {
+    Ok(VmaSeen {
+        start: any_amount(u)?,
+        end: any_amount(u)?,
+        prot: any_flags(u)?,
+        shared: u.arbitrary()?,
+        missing: u.arbitrary()?,
+        wp: u.arbitrary()?,
+        minor: u.arbitrary()?,
+        locked: u.arbitrary()?,
+        accounted: u.arbitrary()?,
+        rss: byte(u)?.into(),
+        anonymous: byte(u)?.into(),
+        kinds: if u.arbitrary()? { Envelope::Any } else { Envelope::Is([0; 4].map(|_| byte(u).unwrap_or(0).into())) },
+        swap: byte(u)?.into(),
+    })
+}
+
+fn any_look(u: &mut Unstructured<'_>, threads: usize) -> Result<Look> {
+    let small = |u: &mut Unstructured<'_>| Ok(i64::from(u.arbitrary::<i16>()?));
+    let mut thread = byte(u)? as usize % threads;
+    let (place, seen) = match byte(u)? % 5 {
+        0 => {
+            let swapped = any_envelope(u, |u| Ok(byte(u)?.into()))?;
+            let file = FileSeen { size: any_amount(u)?, blocks: any_envelope(u, small)?, swapped };
+            (Place::File(byte(u)?), Seen::File(file))
+        }
+        1 => {
+            let page = FilePageSeen {
+                cached: any_envelope(u, |u| any_of(u, &[Cached::Hole, Cached::Cached, Cached::Swapped]))?,
+                data: any_envelope(u, |u| u.arbitrary())?,
+                mincore: any_envelope(u, |u| u.arbitrary())?,
+                bytes: any_bytes(u)?,
+            };
+            (Place::FilePage(byte(u)?, any_amount(u)?), Seen::FilePage(page))
+        }
+        2 => (Place::Page(any_amount(u)? & !(PAGE_SIZE - 1)), Seen::Page(any_page(u)?)),
+        3 => {
+            let range = if u.arbitrary()? { Some((any_amount(u)?, any_amount(u)?)) } else { None };
+            let vmas = (0..byte(u)? & 3).map(|_| any_vma(u)).collect::<Result<_>>()?;
+            (Place::Maps(range), Seen::Vmas(vmas))
+        }
+        _ => {
+            let rss = RssSeen { anon: any_envelope(u, small)?, shmem: any_envelope(u, small)?, swap: any_envelope(u, small)? };
+            (Place::Rss, Seen::Rss(rss))
+        }
+    };
+    if let Place::File(_) | Place::FilePage(..) = place {
+        thread = 0;
+    }
+    Ok(Look { line: 0, thread, place, seen: if u.arbitrary()? { Some(seen) } else { None } })
+}
+
 impl<'a> Arbitrary<'a> for Scenario {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Scenario> {
         let mut threads = vec!["main".to_owned(), "vcpu".to_owned(), "monitor".to_owned()];
@@ -783,6 +881,7 @@ impl<'a> Arbitrary<'a> for Scenario {
         }
         for _ in 0..1 + byte(u)? % 12 {
             match byte(u)? & 7 {
+                5 if !s.steps.is_empty() => s.steps.push(Step::Seen(any_look(u, s.threads.len())?)),
                 6 => {
                     let mut call = any_call(u, &mut s.threads)?;
                     call.expect = Expect::Blocked;

@@ -29,7 +29,7 @@ impl<'a> Line<'a> {
 
     // Tokens.
 
-    fn peek(&self) -> Option<&Tok<'a>> {
+    pub fn peek(&self) -> Option<&Tok<'a>> {
         self.toks.get(self.at).map(|t| &t.0)
     }
 
@@ -57,7 +57,22 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn expected(&self, what: &str) -> Bad {
+    /// The text itself.
+    pub fn source(&self, span: Span) -> &'a str {
+        &self.text[span.at..(span.at + span.len).min(self.text.len())]
+    }
+
+    /// From here to the next space or comma, whatever it is.
+    pub fn raw(&mut self) -> (&'a str, Span) {
+        let at = self.here().at.min(self.text.len());
+        let len = self.text[at..].find(|c: char| c.is_whitespace() || c == ',').unwrap_or(self.text.len() - at);
+        while self.toks.get(self.at).is_some_and(|(_, span)| span.at < at + len) {
+            self.at += 1;
+        }
+        (&self.text[at..at + len], Span { at, len: len.max(1) })
+    }
+
+    pub fn expected(&self, what: &str) -> Bad {
         Bad::new(self.here(), format!("expected {what}, found {}", self.found()))
     }
 
@@ -67,11 +82,11 @@ impl<'a> Line<'a> {
         yes
     }
 
-    fn eat_punct(&mut self, p: &'static str) -> bool {
+    pub fn eat_punct(&mut self, p: &'static str) -> bool {
         self.eat(&Tok::Punct(p))
     }
 
-    fn punct(&mut self, p: &'static str) -> Result<(), Bad> {
+    pub fn punct(&mut self, p: &'static str) -> Result<(), Bad> {
         if self.eat_punct(p) { Ok(()) } else { Err(self.expected(&format!("`{p}`"))) }
     }
 
@@ -109,7 +124,7 @@ impl<'a> Line<'a> {
     }
 
     /// A word that must be one of these.
-    fn one_of<T: Copy>(&mut self, what: &str, all: &[(&str, T)]) -> Result<T, Bad> {
+    pub fn one_of<T: Copy>(&mut self, what: &str, all: &[(&str, T)]) -> Result<T, Bad> {
         let span = self.here();
         let word = self.word(what)?;
         all.iter().find(|(name, _)| *name == word).map(|&(_, value)| value).ok_or_else(|| {
@@ -118,7 +133,7 @@ impl<'a> Line<'a> {
         })
     }
 
-    fn number(&mut self, what: &str) -> Result<u64, Bad> {
+    pub fn number(&mut self, what: &str) -> Result<u64, Bad> {
         match self.peek() {
             Some(&Tok::Num(n)) => {
                 self.at += 1;
@@ -897,7 +912,7 @@ impl<'a> Line<'a> {
     }
 
     /// A number with a sign; the model may count below zero.
-    fn integer(&mut self, what: &str) -> Result<u64, Bad> {
+    pub fn integer(&mut self, what: &str) -> Result<u64, Bad> {
         let negative = self.eat_punct("-");
         let n = self.signed(what)?;
         Ok(if negative { -n } else { n } as u64)
@@ -917,7 +932,7 @@ impl<'a> Line<'a> {
         Ok(Out::Done(n as i64))
     }
 
-    fn data(&mut self) -> Result<[Option<Cell>; CELLS], Bad> {
+    pub fn data(&mut self) -> Result<[Option<Cell>; CELLS], Bad> {
         let span = self.here();
         if let Some(Tok::Str(_)) = self.peek() {
             return match self.string("")?[..] {

@@ -35,6 +35,7 @@
 //! step      = [NAME:] call [as NAME] [fail] [end]  without NAME: the first thread; `as` names the child of fork()
 //!           | NAME: <... resumed> [= result]     how the thread's unfinished call ended
 //!           | race:  and indented:  item...
+//!           | | [NAME] place: facts              what can be seen now; NAME: of that thread's process
 //! end       = = result                           the promised answer
 //!           | <unfinished ...>                   it must be blocked when everything has settled
 //!                                                without either: anything
@@ -99,6 +100,25 @@
 //! ```
 //! What stands behind the return value is compared if it is written, and `{}` means that nothing is written to user space.
 //!
+//! # What can be seen
+//! A line that begins with `|` says what user space sees of one thing when everything has settled, apart from answers. It states
+//! that thing whole: a fact that is not written is false, or 0. Where something cannot be seen ([`Envelope::Unseen`](crate::observe::Envelope)) it is left
+//! out, and `?` is any value; neither is compared. What no line speaks of is not compared either, so a thing needs a new line only
+//! when it changes.
+//! ```text
+//! | 3: size=8192 blocks=8 swapped=0                  fstat(2), and Swap: of an untouched mapping; by the first descriptor
+//! | 3[1]: cachestat=cached seek_data=1 mincore=1 "B"   hole, cached, swapped; contents as of pread64, `-` is not looked at
+//! | 0x100000: present file exclusive kpf=UDMb count=1 mincore=1 "B"
+//! | 0x101000: swap uffd_wp mincore=0                 /proc/PID/pagemap: present swap file guard uffd_wp exclusive, or none
+//! | maps: 0x100000-0x102000 rw-s um ui rss=1 private_dirty=1, 0x200000-0x201000 rw-p ac
+//! | maps 0x100000-0x200000: none                     /proc/PID/smaps, in pages; with a range, of the mappings in it
+//! | rss: anon=2 shmem=1 swap=0                       RssAnon, RssShmem, VmSwap of /proc/PID/status, in pages
+//! | child 0x100000: gone                             it is not there: not mapped, not open, the process has exited
+//! ```
+//! `kpf` are the flags of /proc/kpageflags in the letters of page-types: U uptodate, D dirty, M mmap, a anon, s swapcache,
+//! b swapbacked, u unevictable, m mlocked, z zero page. `count` is /proc/kpagecount. VMAs have `um uw ui lo ac` of VmFlags, `rss`,
+//! `anonymous`, `swap`, `shared_clean` to `private_dirty`; `kinds=?`: these four may be anything.
+//!
 //! [`parse`] reads this, [`mod@print`] writes it in one normal form, [`generate`] makes it up.
 
 mod ast;
@@ -106,6 +126,7 @@ mod error;
 pub mod generate;
 mod lex;
 mod line;
+pub mod look;
 mod names;
 pub mod parse;
 pub mod print;

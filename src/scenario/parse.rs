@@ -5,6 +5,7 @@ use super::ast::*;
 use super::error::{Bad, Error, Errors, Span, meant};
 use super::lex::{self, Tok};
 use super::line::Line;
+use super::look;
 use crate::patch::Revision;
 use crate::syscall::Op;
 use std::collections::{BTreeMap, BTreeSet};
@@ -160,6 +161,10 @@ impl Reader {
             };
         }
         self.section = Section::Nothing;
+        if text.starts_with('|') {
+            self.not_after_claims(Span { at: 0, len: text.len() })?;
+            return self.look(number, text);
+        }
         let prefix = prefix(text, 0);
         let Some((word, rest)) = prefix else {
             self.not_after_claims(Span { at: 0, len: text.len() })?;
@@ -291,6 +296,17 @@ impl Reader {
         }
         let call = self.call(number, text, from, thread)?;
         self.scenario.steps.push(Step::Op(call));
+        Ok(())
+    }
+
+    fn look(&mut self, number: usize, text: &str) -> Result<(), Bad> {
+        if self.scenario.steps.is_empty() {
+            return Err(Bad::new(Span { at: 0, len: 1 }, "seen before anything has happened")
+                .note("it stands after the operation that led to it".to_owned()));
+        }
+        let mut line = Line::new(text, 1, &self.scenario.threads)?;
+        let look = look::parse(&mut line, number, &self.scenario.threads)?;
+        self.scenario.steps.push(Step::Seen(look));
         Ok(())
     }
 
@@ -509,6 +525,9 @@ fn new_thread(threads: &mut Vec<String>, word: &str, span: Span) -> Result<(), B
     }
     if HEADINGS.contains(&word) {
         return Err(Bad::new(span, format!("`{word}` cannot name a thread")).note("it begins a heading".to_owned()));
+    }
+    if look::WORDS.contains(&word) {
+        return Err(Bad::new(span, format!("`{word}` cannot name a thread")).note("it is something to look at".to_owned()));
     }
     if threads.iter().any(|t| t == word) {
         return Err(Bad::new(span, format!("there is a thread `{word}` already")));

@@ -54,6 +54,9 @@ pub fn scenario(s: &Scenario) -> String {
                 let expect = expectation(call.map(|c| &c.op), expect, child.as_deref());
                 let _ = writeln!(out, "{}: <... resumed>{expect}", thread_name(*thread, &s.threads));
             }
+            Step::Seen(look) => {
+                let _ = writeln!(out, "{}", super::look::print(look, &s.threads));
+            }
             Step::Race { items, .. } => {
                 out.push_str("\nrace:\n");
                 // One column a thread, in the order in which they come.
@@ -153,7 +156,7 @@ pub fn until(stop: &Stop) -> String {
     }
 }
 
-fn thread_name(thread: usize, threads: &[String]) -> String {
+pub(super) fn thread_name(thread: usize, threads: &[String]) -> String {
     threads.get(thread).cloned().unwrap_or_else(|| thread.to_string())
 }
 
@@ -453,7 +456,7 @@ fn by_reference(op: Option<&Op>, out: &Out) -> String {
     }
 }
 
-fn data(cells: &[Option<Cell>; CELLS]) -> String {
+pub(super) fn data(cells: &[Option<Cell>; CELLS]) -> String {
     if let [Some(first), rest @ ..] = cells
         && !first.is_stale()
         && rest.iter().all(|c| c.as_ref() == Some(first))

@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is seen of the running kernel after an operation, without disturbing it.
+//!
+//! Pages are looked at through `/proc/PID/pagemap` and the frame tables, files through a mapping that nobody touches. Contents are
+//! read only where a page is there to be read. `fstat` recounts the blocks of a file, which matters where the mount has a limit:
+//! there it is left out.
+
+use super::sys::{self, Eye};
+use super::worker::{Stopped, Tested};
+use crate::errno::Errno;
+use crate::flags::{PROT_EXEC, PROT_READ, PROT_WRITE, Prot};
+use crate::kernel::{CELL_AT, PAGE_SIZE};
+use crate::observe::*;
+use crate::scenario::Scenario;
+use crate::syscall::{Fd, Op, Outcome};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// Mappings of the tested process from here on are its own, not the scenario's.
+pub(super) const END: u64 = 0x5000_0000_0000;
+/// Where files are looked through, and how much room each has.
+const EYES: u64 = 0x10_0000_0000;
+const EYE_LEN: u64 = 64 << 20;
+
+/// A file as it is looked at.
+struct Watched {
+    id: (u64, u64),
+    file: File,
+    eye: Eye,
+}
+
+/// The frame tables, open.
+pub(super) struct Frames {
+    flags: File,
+    count: File,
+}
+
+impl Frames {
+    /// Open them.
+    pub fn open() -> std::io::Result<Frames> {
+        Ok(Frames { flags: File::open("/proc/kpageflags")?, count: File::open("/proc/kpagecount")? })
+    }
+
+    fn of(&self, pfn: u64) -> Option<FrameSeen> {
+        let word = |file: &File| {
+            let mut word = [0u8; 8];
+            file.read_exact_at(&mut word, pfn * 8).ok()?;
+            Some(u64::from_ne_bytes(word))
+        };
+        let (flags, mapcount) = (word(&self.flags)?, word(&self.count)?);
+        let has = |bit: u32| flags >> bit & 1 != 0;
+        let zero_page = has(24);
+        if zero_page {
+            // Its other flags and its count say nothing of this mapping.
+            let no = Envelope::Is(false);
+            return Some(FrameSeen { zero_page, dirty: no, swapcache: no, unevictable: no, ..FrameSeen::default() });
+        }
+        Some(FrameSeen {
+            uptodate: has(3),
+            dirty: Envelope::Is(has(4)),
+            mmap: has(11),
+            anon: has(12),
+            swapcache: Envelope::Is(has(13)),
+            swapbacked: has(14),
+            unevictable: Envelope::Is(has(18)),
+            mlocked: has(33),
+            zero_page,
+            mapcount,
+        })
+    }
+}
+
+/// An entry of smaps.
+#[derive(Debug, Default)]
+struct Entry {
+    start: u64,
+    end: u64,
+    perms: String,
+    offset: u64,
+    id: (u64, u64),
+    kb: BTreeMap<String, u64>,
+    flags: Vec<String>,
+}
+
+impl Entry {
+    fn pages(&self, field: &str) -> u64 {
+        self.kb.get(field).copied().unwrap_or(0) >> 2
+    }
+
+    fn prot(&self) -> Prot {
+        let mut prot = Prot::empty();
+        for (letter, right) in [('r', PROT_READ), ('w', PROT_WRITE), ('x', PROT_EXEC)] {
+            prot.set(right, self.perms.contains(letter));
+        }
+        prot
+    }
+
+    fn seen(&self) -> VmaSeen {
+        let flag = |name: &str| self.flags.iter().any(|f| f == name);
+        VmaSeen {
+            start: self.start,
+            end: self.end,
+            prot: self.prot(),
+            shared: self.perms.ends_with('s'),
+            missing: flag("um"),
+            wp: flag("uw"),
+            minor: flag("ui"),
+            locked: flag("lo"),
+            accounted: flag("ac"),
+            rss: self.pages("Rss"),
+            anonymous: self.pages("Anonymous"),
+            kinds: Envelope::Is(["Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty"].map(|f| self.pages(f))),
+            swap: self.pages("Swap"),
+        }
+    }
+}
+
+/// The entries of smaps that begin in `from..end`. They are read only so far.
+fn smaps(path: &str, from: u64, end: u64) -> Option<Vec<Entry>> {
+    let mut file = File::open(path).ok()?;
+    let mut text = Vec::new();
+    let mut entries = Vec::new();
+    let mut current: Option<Entry> = None;
+    let mut buffer = [0u8; 8192];
+    loop {
+        let n = file.read(&mut buffer).ok()?;
+        text.extend_from_slice(&buffer[..n]);
+        let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+        let rest = text.split_off(whole);
+        for line in String::from_utf8_lossy(&text).lines() {
+            let first = line.split(' ').next().unwrap_or("");
+            if let Some((start, stop)) = first.split_once('-').filter(|_| !first.ends_with(':')) {
+                let number = |t: &str| u64::from_str_radix(t, 16).ok();
+                let (start, stop) = (number(start)?, number(stop)?);
+                entries.extend(current.take());
+                if start >= end {
+                    return Some(entries);
+                }
+                if start < from {
+                    continue;
+                }
+                let mut words = line.split_ascii_whitespace().skip(1);
+                let perms = words.next()?.to_owned();
+                let offset = number(words.next()?)?;
+                let dev = words.next()?;
+                let (major, minor) = dev.split_once(':')?;
+                let dev = libc::makedev(number(major)? as u32, number(minor)? as u32);
+                current =
+                    Some(Entry { start, end: stop, perms, offset, id: (dev, words.next()?.parse().ok()?), ..Entry::default() });
+                continue;
+            }
+            let Some(entry) = &mut current else { continue };
+            let Some((field, value)) = line.split_once(':') else { continue };
+            if field == "VmFlags" {
+                entry.flags = value.split_ascii_whitespace().map(str::to_owned).collect();
+            } else if let Some(kb) = value.trim().strip_suffix(" kB").and_then(|v| v.parse().ok()) {
+                entry.kb.insert(field.to_owned(), kb);
+            }
+        }
+        text = rest;
+        if n == 0 {
+            entries.extend(current.take());
+            return Some(entries);
+        }
+    }
+}
+
+/// Is there a free page of swap?
+fn swap_is_free() -> bool {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    swaps.lines().skip(1).any(|line| {
+        let mut numbers = line.split_ascii_whitespace().skip(2).map(|n| n.parse::<u64>().unwrap_or(0));
+        let (size, used) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        used < size
+    })
+}
+
+/// May this operation open or close files of the first process?
+fn touches_descriptors(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::MemfdCreate { .. } | Op::Open { .. } | Op::Close { .. } | Op::Userfaultfd { .. } | Op::UffdRead { .. } | Op::Exit
+    )
+}
+
+/// Does any operation name an address where the tested process has mappings of its own?
+fn goes_high(scenario: &Scenario) -> bool {
+    scenario.calls().any(|c| matches!(c.op, Op::Mmap { addr, .. } | Op::Mremap { new: Some(addr), .. } if addr >= END))
+}
+
+/// Looks at a tested process, step after step.
+pub(super) struct Observer<'f> {
+    frames: &'f Frames,
+    files: BTreeMap<Fd, Watched>,
+    open: Vec<(Fd, (u64, u64))>,
+    /// Some mount has a limit, so that recounting blocks could be noticed.
+    limited: bool,
+    /// Where the tested process had mappings before the scenario began, if that matters.
+    own: Option<Vec<(u64, u64)>>,
+}
+
+impl<'f> Observer<'f> {
+    /// The tested process is about to begin.
+    pub fn new(frames: &'f Frames, scenario: &Scenario, tested: &Tested<'_>) -> Observer<'f> {
+        let limited = scenario.calls().any(|c| matches!(c.op, Op::Mount { size } if size > 0));
+        let own = goes_high(scenario).then(|| {
+            let all = smaps(&format!("/proc/{}/smaps", tested.pid), 0, u64::MAX).unwrap_or_default();
+            all.iter().map(|e| (e.start, e.end)).collect()
+        });
+        Observer { frames, files: BTreeMap::new(), open: Vec::new(), limited, own }
+    }
+
+    /// The scenario's mappings.
+    fn mappings(&self, pid: u32) -> Option<Vec<Entry>> {
+        let Some(own) = &self.own else { return smaps(&format!("/proc/{pid}/smaps"), 0, END) };
+        let mut all = smaps(&format!("/proc/{pid}/smaps"), 0, u64::MAX)?;
+        // Its own may have grown since.
+        all.retain(|e| !own.iter().any(|&(start, end)| start < e.end && e.start < end));
+        Some(all)
+    }
+
+    /// Look, after this operation. None is after no operation in particular.
+    pub fn look(&mut self, tested: &Tested<'_>, op: Option<&Op>) -> Observation {
+        let mut seen = Observation::default();
+        for (who, pid) in tested.processes() {
+            let Some(entries) = self.mappings(pid) else { continue };
+            if who == 0 {
+                if op.is_none_or(touches_descriptors) {
+                    self.descriptors(pid);
+                }
+                self.remember_files(pid, &entries);
+                let inode_locked =
+                    tested.blocked().any(|(_, op)| matches!(op, Op::Pwrite { .. } | Op::Fallocate { .. } | Op::Ftruncate { .. }));
+                for (&fd, watched) in &self.files {
+                    watched.look(fd, self.limited, inode_locked, &mut seen.0);
+                }
+            }
+            self.process(tested, who as Who, pid, &entries, &mut seen.0);
+        }
+        seen
+    }
+
+    /// What kswapd would do to a page of a file once it has aged. By advice on a mapping of our own, or on
+    /// behalf of the one process that maps it; more mappings than one keep a page from that.
+    pub fn reclaim(&mut self, tested: &Tested<'_>, fd: Fd, offset: u64) -> Result<Outcome, Stopped> {
+        let not = |what: &str| Stopped::Machine(format!("reclaim({fd}, {offset:#x}): {what}"));
+        let Some((_, pid)) = tested.processes().into_iter().find(|(who, _)| *who == 0) else {
+            return Err(not("the first process is gone"));
+        };
+        self.descriptors(pid);
+        let Some(&(_, id)) = self.open.iter().find(|(open, _)| *open == fd) else { return Ok(Outcome::err(Errno::EBADF)) };
+        let entries = self.mappings(pid).unwrap_or_default();
+        self.remember_files(pid, &entries);
+        let Some(watched) = self.files.values().find(|w| w.id == id) else { return Err(not("not a file in memory")) };
+        let index = offset / PAGE_SIZE;
+        let cached = || {
+            let (cached, _) = sys::cachestat(watched.file.as_fd(), index * PAGE_SIZE, PAGE_SIZE)
+                .map_err(|e| not(&format!("cachestat: {e}")))?;
+            Ok(cached > 0)
+        };
+        if !swap_is_free() || index >= EYE_LEN / PAGE_SIZE || !cached()? {
+            return Ok(Outcome::ok(0));
+        }
+        let mut mapped = Vec::new();
+        for (_, pid) in tested.processes() {
+            let Some(entries) = self.mappings(pid) else { continue };
+            let Ok(pagemap) = File::open(format!("/proc/{pid}/pagemap")) else { continue };
+            for e in entries.iter().filter(|e| e.id == id) {
+                let Some(at) = (index * PAGE_SIZE).checked_sub(e.offset).map(|at| e.start + at).filter(|&at| at < e.end) else {
+                    continue;
+                };
+                let mut word = [0u8; 8];
+                let here = pagemap.read_exact_at(&mut word, at / PAGE_SIZE * 8).is_ok() && {
+                    let seen = self.page(u64::from_ne_bytes(word));
+                    seen.present && seen.file
+                };
+                if here {
+                    mapped.push((pid, at, e.flags.iter().any(|f| f == "lo")));
+                }
+            }
+        }
+        match mapped[..] {
+            [] => sys::pageout(watched.file.as_fd(), index).map_err(|e| not(&format!("MADV_PAGEOUT: {e}")))?,
+            // Mlocked pages are on the unevictable list, which is not scanned.
+            [(_, _, true)] => {}
+            [(pid, at, false)] => {
+                let done = sys::pidfd(pid).and_then(|fd| sys::pageout_of(fd.as_fd(), at));
+                done.map_err(|e| not(&format!("process_madvise: {e}")))?;
+            }
+            _ => return Err(not("the page is mapped more than once, and only advice on single mappings can be given")),
+        }
+        Ok(Outcome::ok(i64::from(!cached()?)))
+    }
+
+    fn descriptors(&mut self, pid: u32) {
+        self.open.clear();
+        let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return };
+        let numbers = dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<Fd>().ok()).filter(|&fd| fd >= 3);
+        for fd in numbers {
+            if let Ok(meta) = std::fs::metadata(format!("/proc/{pid}/fd/{fd}"))
+                && meta.is_file()
+            {
+                self.open.push((fd, (meta.dev(), meta.ino())));
+            }
+        }
+        self.open.sort_unstable();
+    }
+
+    /// As the model's observer has it: see [`Key::File`].
+    fn remember_files(&mut self, pid: u32, entries: &[Entry]) {
+        let open = &self.open;
+        self.files.retain(|_, w| entries.iter().any(|e| e.id == w.id) || open.iter().any(|(_, id)| *id == w.id));
+        for &(fd, id) in open {
+            if self.files.values().any(|w| w.id == id) {
+                continue;
+            }
+            let Ok(file) = File::open(format!("/proc/{pid}/fd/{fd}")) else { continue };
+            if !sys::is_tmpfs(file.as_fd()) {
+                continue;
+            }
+            // An old file of that number goes first: both would be looked through at the same place.
+            self.files.remove(&fd);
+            let Ok(eye) = Eye::open(file.as_fd(), EYES + u64::from(fd) * EYE_LEN, EYE_LEN) else { continue };
+            self.files.insert(fd, Watched { id, file, eye });
+        }
+    }
+
+    fn process(&self, tested: &Tested<'_>, who: Who, pid: u32, entries: &[Entry], seen: &mut BTreeMap<Key, Seen>) {
+        let unseen = RssSeen { anon: Envelope::Unseen, shmem: Envelope::Unseen, swap: Envelope::Unseen };
+        seen.insert(Key::Rss(who), Seen::Rss(unseen));
+        seen.insert(Key::Vmas(who), Seen::Vmas(entries.iter().map(Entry::seen).collect()));
+        let Ok(pagemap) = File::open(format!("/proc/{pid}/pagemap")) else { return };
+        let mut readable = Vec::new();
+        for entry in entries {
+            let pages = entry.start / PAGE_SIZE..entry.end / PAGE_SIZE;
+            let small = pages.end - pages.start <= 2 * EDGE;
+            let incore = (who == 0 && small).then(|| tested.mincore(entry.start, (pages.end - pages.start) as usize)).flatten();
+            let mut words = vec![0u8; if small { (pages.end - pages.start) as usize * 8 } else { 0 }];
+            if small && pagemap.read_exact_at(&mut words, pages.start * 8).is_err() {
+                continue;
+            }
+            for page in looked_at(pages.clone()) {
+                let mut word = [0u8; 8];
+                if small {
+                    let at = (page - pages.start) as usize * 8;
+                    word.copy_from_slice(&words[at..at + 8]);
+                } else if pagemap.read_exact_at(&mut word, page * 8).is_err() {
+                    continue;
+                }
+                let mut p = self.page(u64::from_ne_bytes(word));
+                if let Some(incore) = &incore {
+                    p.mincore = Envelope::Is(incore[(page - pages.start) as usize]);
+                }
+                let addr = page * PAGE_SIZE;
+                if p.present && entry.prot().contains(PROT_READ) {
+                    readable.push(addr);
+                }
+                seen.insert(Key::Page(who, addr), Seen::Page(p));
+            }
+        }
+        // Not with process_vm_readv: that pins pages, which unshares anonymous ones.
+        let Ok(memory) = File::open(format!("/proc/{pid}/mem")) else { return };
+        for addr in readable {
+            let mut page = [0u8; PAGE_SIZE as usize];
+            if memory.read_exact_at(&mut page, addr).is_ok()
+                && let Some(Seen::Page(p)) = seen.get_mut(&Key::Page(who, addr))
+            {
+                p.bytes = Envelope::Is(Bytes(CELL_AT.map(|at| Some(page[at as usize]))));
+            }
+        }
+    }
+
+    fn page(&self, word: u64) -> PageSeen {
+        let has = |bit: u32| word >> bit & 1 != 0;
+        let present = has(63);
+        PageSeen {
+            present,
+            swap: has(62),
+            file: has(61),
+            guard: has(58),
+            uffd_wp: has(57),
+            exclusive: has(56),
+            frame: if present { self.frames.of(word & ((1 << 55) - 1)) } else { None },
+            mincore: Envelope::Unseen,
+            bytes: Envelope::Unseen,
+        }
+    }
+}
+
+impl Watched {
+    fn look(&self, fd: Fd, limited: bool, inode_locked: bool, seen: &mut BTreeMap<Key, Seen>) {
+        let Ok(size) = sys::size(self.file.as_fd()) else { return };
+        let stat = (!limited).then(|| self.file.metadata().ok()).flatten();
+        let blocks = stat.map_or(Envelope::Unseen, |stat| Envelope::Is(stat.blocks() as i64));
+        let swapped = smaps("/proc/self/smaps", self.eye.at(), self.eye.at() + 1)
+            .and_then(|e| e.first().map(|e| e.pages("Swap")))
+            .map_or(Envelope::Unseen, Envelope::Is);
+        seen.insert(Key::File(fd), Seen::File(FileSeen { size, blocks, swapped }));
+        let pages = size.div_ceil(PAGE_SIZE);
+        let incore = self.eye.mincore(pages.min(EYE_LEN / PAGE_SIZE) as usize).unwrap_or_default();
+        for index in looked_at(0..pages) {
+            let at = index * PAGE_SIZE;
+            let cached = match sys::cachestat(self.file.as_fd(), at, PAGE_SIZE) {
+                Ok((0, 0)) => Envelope::Is(Cached::Hole),
+                Ok((_, 0)) => Envelope::Is(Cached::Cached),
+                Ok(_) => Envelope::Is(Cached::Swapped),
+                Err(_) => Envelope::Unseen,
+            };
+            let data = if inode_locked {
+                Envelope::Unseen
+            } else {
+                Envelope::Is(sys::seek_data(self.file.as_fd(), at).is_ok_and(|found| found == at))
+            };
+            let mut bytes = Envelope::Unseen;
+            let mut page = [0u8; PAGE_SIZE as usize];
+            // What cannot be told from a swapped page is not read: that would bring it in.
+            if cached == Envelope::Is(Cached::Cached) {
+                if let Ok(n) = self.file.read_at(&mut page, at) {
+                    bytes = Envelope::Is(Bytes(CELL_AT.map(|c| page[..n].get(c as usize).copied())));
+                }
+            }
+            let mincore = incore.get(index as usize).map_or(Envelope::Unseen, |&b| Envelope::Is(b));
+            seen.insert(Key::FilePage(fd, index), Seen::FilePage(FilePageSeen { cached, data, mincore, bytes }));
+        }
+    }
+}
