@@ -126,9 +126,6 @@ enum Command {
         /// Look for the table's sequences in recordings, and print what the kernels answered (it belongs into src/ask/confirmed.txt)
         #[arg(long, value_name = "RECORDING", num_args = 1.., conflicts_with_all = ["operation", "scenario", "format"])]
         confirm: Vec<PathBuf>,
-        /// Ask the running kernel, too
-        #[arg(long, requires = "confirm")]
-        running: bool,
     },
     /// What there is: revisions, rules, operations, scenarios, remarks
     List {
@@ -197,10 +194,9 @@ fn run(command: Command) -> Answer {
             format,
             scenario,
             confirm,
-            running,
         } => {
             if !confirm.is_empty() {
-                return confirmed(&confirm, running);
+                return confirmed(&confirm);
             }
             let whole = [&operation, &mapping, &registration, &state].iter().all(|o| o.is_none()) && !sigbus;
             let mut query = ask::Query { sigbus, protection: ask::Protection::from_word(&protection)?, ..ask::Query::default() };
@@ -319,38 +315,20 @@ fn answered(query: &ask::Query, whole: bool, scenario: bool, format: ask::docume
     Ok((text, 0))
 }
 
-fn confirmed(files: &[PathBuf], running: bool) -> Answer {
+fn confirmed(files: &[PathBuf]) -> Answer {
     let mut recordings = Vec::new();
     for path in files {
         let at = |e: String| format!("error: {}: {e}", path.display());
         let content = std::fs::read(path).map_err(|e| at(e.to_string()))?;
         recordings.push(Archive::read(&content).map_err(at)?);
     }
-    let mut confirmed = ask::confirm::gather(&recordings).map_err(|e| format!("error: {e}"))?;
-    if running {
-        ask_running(&mut confirmed)?;
-    }
+    let confirmed = ask::confirm::gather(&recordings).map_err(|e| format!("error: {e}"))?;
     Ok((confirmed.print(), 0))
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 fn live(_: &[String], _: bool, _: bool, _: Option<&str>) -> Answer {
     Ok(("the running kernel can be asked on x86-64 Linux only\n".to_owned(), NOT_HERE))
-}
-
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-fn ask_running(_: &mut ask::confirm::Confirmed) -> Result<(), String> {
-    live(&[], false, false, None).and_then(|(why, _)| Err(why))
-}
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn ask_running(confirmed: &mut ask::confirm::Confirmed) -> Result<(), String> {
-    let (host, _) = here(None)??;
-    let not_asked = ask::confirm::ask_running(confirmed, &host)?;
-    if not_asked > 0 {
-        eprintln!("{not_asked} cells could not be asked");
-    }
-    Ok(())
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]

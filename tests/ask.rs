@@ -161,8 +161,7 @@ fn what_kernels_answered_belongs_to_the_cells_of_today() {
     assert_eq!(Confirmed::stale(text).unwrap(), Vec::<String>::new());
     let confirmed = Confirmed::read(text).unwrap();
     assert_eq!(confirmed.print(), text);
-    assert_eq!(confirmed.kernels.len(), 3);
-    assert!(confirmed.counts().iter().all(|n| *n > 4000), "{:?}", confirmed.counts());
+    assert!(confirmed.counts().iter().filter(|n| **n > 4000).count() >= 3, "{:?}", confirmed.counts());
     // A cell that is done otherwise is noticed.
     let changed = text.replacen("copy shared rw ", "copy private rw ", 1);
     assert!(!Confirmed::stale(&changed).unwrap().is_empty());
@@ -178,7 +177,7 @@ fn a_recording_confirms_what_it_does_and_not_what_it_is_called() {
     let continued = cell("continue shared minor cached");
     let seen = |text: &str| {
         let confirmed = gather(&[Archive::read(text.as_bytes()).unwrap()]).unwrap();
-        confirmed.answer(&continued, Revision::V6_18)
+        confirmed.answer(&continued, Revision::V6_18).map(|(_, seen)| seen)
     };
     let model = ask(&continued, Revision::V6_18).answer.visible();
     assert_eq!(seen(RECORDED), Some(model.clone()));

@@ -11,7 +11,7 @@ use crate::flags::UffdPagefaultFlags;
 use crate::observe::{Envelope, PageSeen, Seen};
 use crate::patch::Revision;
 use crate::recorded::{Archive, revision_of};
-use crate::scenario::{Call, Expect, Expected, Look, Place, Scenario, Step, parse, print};
+use crate::scenario::{Call, Expect, Expected, Look, Place, Step, parse, print};
 use crate::syscall::{Msg, Op, Out};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -101,54 +101,6 @@ pub fn gather(recordings: &[Archive]) -> Result<Confirmed, String> {
     Ok(confirmed)
 }
 
-/// Ask the running kernel, cell by cell. Gives the number of those that could not be asked.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-pub fn ask_running(confirmed: &mut Confirmed, host: &crate::live::Host) -> Result<usize, String> {
-    let kernel = confirmed.place(&host.release);
-    let mut live = crate::live::Live::new(host.clone());
-    let mut not_asked = 0;
-    for cell in all_cells() {
-        let scenario = setup::scenario(&cell);
-        let seen = live.run(&scenario);
-        match live_answer(&scenario, &seen) {
-            Some(visible) => confirmed.insert(&cell, kernel, visible)?,
-            None => not_asked += 1,
-        }
-    }
-    Ok(not_asked)
-}
-
-/// What the running kernel showed of a cell's scenario. None if it was not carried out to its end.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn live_answer(scenario: &Scenario, seen: &crate::live::Seen) -> Option<Visible> {
-    use crate::observe::Key;
-    if seen.stopped.is_some() || !seen.left_out.is_empty() || seen.moments.len() != scenario.steps.len() {
-        return None;
-    }
-    let last = scenario.steps.len() - 2;
-    let mut results = Vec::new();
-    for (step, moment) in scenario.steps.iter().zip(&seen.moments) {
-        let Step::Op(call) = step else { return None };
-        let result = moment.outcome.as_ref().map_or(String::new(), |o| print::outcome(&call.op, o));
-        if results.len() < last && failed(&result) {
-            return Some(Visible::NoSuchState { call: print::op(&call.op), answer: result });
-        }
-        results.push(result);
-    }
-    let message = match &seen.moments[last + 1].outcome {
-        Some(outcome) => match outcome.out {
-            Out::Msg(Msg::Pagefault { flags, .. }) => Some(flags),
-            _ => None,
-        },
-        None => None,
-    };
-    let page = match seen.moments[last].seen.0.get(&Key::Page(0, setup::PAGE)) {
-        Some(Seen::Page(page)) => visible_page(page),
-        _ => return None,
-    };
-    Some(Visible::Made { result: results.swap_remove(last), message, page })
-}
-
 /// A page as [`Mapped::visible`](super::answer::Mapped::visible) has it.
 fn visible_page(page: &PageSeen) -> String {
     let frame = page.frame.unwrap_or_default();
@@ -232,7 +184,7 @@ fn fingerprint<'c>(cells: impl Iterator<Item = &'c Cell>) -> u32 {
 const HEAD: &str = "\
 # SPDX-License-Identifier: GPL-2.0-only
 # What real kernels answered to the questions of `faultline ask`.
-# Made by `faultline ask --confirm RECORDING... --running`; see src/ask/confirm.rs.
+# Made by `faultline ask --confirm RECORDING... > src/ask/confirmed.txt`.
 # Cells of an operation, a mapping and a protection, with the fingerprint of what is done; and of the kernels that answered
 # alike: their numbers; answer; message; page table entry and first byte; registrations, each with states of the page.
 ";
@@ -247,23 +199,24 @@ impl Confirmed {
         })
     }
 
-    /// The kernel that was recorded for a release.
-    pub fn kernel_of(&self, revision: Revision) -> Option<usize> {
-        self.kernels.iter().position(|name| revision_of(name) == Some(revision))
+    /// The kernels of a release that were asked.
+    pub fn kernels_of(&self, revision: Revision) -> Vec<usize> {
+        (0..self.kernels.len()).filter(|&k| revision_of(&self.kernels[k]) == Some(revision)).collect()
     }
 
-    /// What the kernel of a release answered. The model has CONFIG_MEMORY_FAILURE: of a kernel without it, the signal of a
-    /// poisoned page is taken for the one that it would raise with it.
-    pub fn answer(&self, cell: &Cell, revision: Revision) -> Option<Visible> {
-        let kernel = self.kernel_of(revision)?;
-        let mut visible = self.answers.get(cell)?.get(&kernel)?.clone();
+    /// What a kernel of a release answered: the first that was asked. The model has CONFIG_MEMORY_FAILURE: of a kernel without
+    /// it, the signal of a poisoned page is taken for the one that it would raise with it.
+    pub fn answer(&self, cell: &Cell, revision: Revision) -> Option<(usize, Visible)> {
+        let answers = self.answers.get(cell)?;
+        let kernel = self.kernels_of(revision).into_iter().find(|k| answers.contains_key(k))?;
+        let mut visible = answers.get(&kernel)?.clone();
         if let Visible::Made { result, .. } = &mut visible
             && cell.state == State::Poisoned
             && result == "SIGBUS"
         {
             "SIGBUS_MCEERR_AR".clone_into(result);
         }
-        Some(visible)
+        Some((kernel, visible))
     }
 
     /// Was the kernel built without CONFIG_MEMORY_FAILURE? Then a poisoned page raises SIGBUS with BUS_ADRERR, else with

@@ -35,7 +35,7 @@ enum Block {
 
 /// What the marks in the tables mean.
 fn marks(confirmed: &Confirmed) -> String {
-    let kernels: Vec<&str> = KERNELS.iter().filter(|&&r| confirmed.kernel_of(r).is_some()).map(|&r| kernel_name(r)).collect();
+    let kernels: Vec<&str> = KERNELS.iter().filter(|&&r| !confirmed.kernels_of(r).is_empty()).map(|&r| kernel_name(r)).collect();
     format!(
         "✓: recorded on every kernel of the cell of which there is a recording ({}), with the same answer, message and page. \
          ✓3/7: so many of the answers that stand together here are. No mark: by the model alone. **Bold**: a real kernel \
@@ -236,10 +236,15 @@ fn confirmation(parts: &[&Answers], confirmed: &Confirmed, blocks: &mut Vec<Bloc
         let counts: Vec<(usize, usize)> = parts.iter().map(|a| a.counts(at)).collect();
         let (cells, recorded): (usize, usize) = counts.iter().fold((0, 0), |(c, r), (a, b)| (c + a, r + b));
         let differ: usize = parts.iter().map(|a| a.differences().filter(|(_, i)| *i == at).count()).sum();
-        let kernel = confirmed.kernel_of(revision).map_or("none".to_owned(), |k| {
-            let without = if confirmed.lacks_memory_failure(k) { ", without CONFIG_MEMORY_FAILURE" } else { "" };
-            format!("{}{without}", confirmed.kernels[k])
-        });
+        let kernels: Vec<String> = confirmed
+            .kernels_of(revision)
+            .into_iter()
+            .map(|k| {
+                let without = if confirmed.lacks_memory_failure(k) { " (without CONFIG_MEMORY_FAILURE)" } else { "" };
+                format!("{}{without}", confirmed.kernels[k])
+            })
+            .collect();
+        let kernel = if kernels.is_empty() { "none".to_owned() } else { kernels.join(", ") };
         table.rows.push(vec![
             kernel_name(revision).to_owned(),
             cells.to_string(),
@@ -260,7 +265,7 @@ fn confirmation(parts: &[&Answers], confirmed: &Confirmed, blocks: &mut Vec<Bloc
     for (answered, at) in parts.iter().flat_map(|a| a.differences()) {
         let Cell { operation, mapping, registration, state, sigbus, .. } = answered.cell;
         let sigbus = if sigbus { " sigbus" } else { "" };
-        let Some(seen) = &answered.recorded[at] else { continue };
+        let Some((_, seen)) = &answered.recorded[at] else { continue };
         let what = format!("{operation}{sigbus}, {mapping}, {state}, {}", kernel_name(first.revisions[at]));
         let text = format!("{what}: {seen}; the model: {}", answered.answers[at].visible());
         match kinds.iter_mut().find(|(kind, _)| *kind == text) {
@@ -378,21 +383,25 @@ fn standing(members: &[(&Answered, usize)], all: &Answers, confirmed: &Confirmed
     // Which registrations were recorded, and on which kernels.
     let mut recorded: Vec<(String, Vec<&str>)> = Vec::new();
     let mut unlike = Vec::new();
-    for (at, &revision) in all.revisions.iter().enumerate() {
-        let Some(kernel) = confirmed.kernel_of(revision).map(|k| confirmed.kernels[k].as_str()) else { continue };
+    for at in 0..all.revisions.len() {
         let here: Vec<&Answered> = members.iter().filter(|(_, i)| *i == at).map(|(a, _)| *a).collect();
-        let like: Vec<String> =
-            here.iter().filter(|a| a.standing(at) == Standing::Recorded).map(|a| a.cell.registration.word()).collect();
-        if !like.is_empty() {
-            let which = if like.len() == here.len() { String::new() } else { format!(" (registration {})", like.join(", ")) };
-            match recorded.iter_mut().find(|(w, _)| *w == which) {
-                Some((_, kernels)) => kernels.push(kernel),
-                None => recorded.push((which, vec![kernel])),
+        for (kernel, name) in confirmed.kernels.iter().enumerate() {
+            let by = here.iter().filter_map(|a| match &a.recorded[at] {
+                Some((k, seen)) if *k == kernel => Some((a, seen)),
+                _ => None,
+            });
+            let (like, other): (Vec<_>, Vec<_>) = by.partition(|(a, _)| a.standing(at) == Standing::Recorded);
+            if !like.is_empty() {
+                let words: Vec<String> = like.iter().map(|(a, _)| a.cell.registration.word()).collect();
+                let which =
+                    if like.len() == here.len() { String::new() } else { format!(" (registration {})", words.join(", ")) };
+                match recorded.iter_mut().find(|(w, _)| *w == which) {
+                    Some((_, kernels)) => kernels.push(name),
+                    None => recorded.push((which, vec![name])),
+                }
             }
-        }
-        for a in here.iter().filter(|a| a.standing(at) == Standing::Differs) {
-            if let Some(seen) = &a.recorded[at] {
-                unlike.push(format!("NOT by {kernel} (registration {}), which answered: {seen}", a.cell.registration));
+            for (a, seen) in other {
+                unlike.push(format!("NOT by {name} (registration {}), which answered: {seen}", a.cell.registration));
             }
         }
     }

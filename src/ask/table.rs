@@ -14,8 +14,8 @@ pub struct Answered {
     pub cell: Cell,
     /// The model's answers, by revision.
     pub answers: Vec<Answer>,
-    /// The answers of the kernels that the revisions model.
-    pub recorded: Vec<Option<Visible>>,
+    /// The answers of kernels that the revisions model, each with the kernel's place in [`Confirmed::kernels`].
+    pub recorded: Vec<Option<(usize, Visible)>>,
 }
 
 /// Everything that was asked for.
@@ -43,7 +43,7 @@ impl Answered {
     pub fn standing(&self, at: usize) -> Standing {
         match &self.recorded[at] {
             None => Standing::ModelOnly,
-            Some(seen) if *seen == self.answers[at].visible() => Standing::Recorded,
+            Some((_, seen)) if *seen == self.answers[at].visible() => Standing::Recorded,
             Some(_) => Standing::Differs,
         }
     }
@@ -58,7 +58,7 @@ impl Answered {
 
     /// The kernel's answer in a table, where it is not the model's.
     fn unlike(&self, at: usize) -> Option<String> {
-        let seen = self.recorded[at].as_ref().filter(|_| self.standing(at) == Standing::Differs)?;
+        let (_, seen) = self.recorded[at].as_ref().filter(|_| self.standing(at) == Standing::Differs)?;
         let (result, message, page) = match seen {
             Visible::NoSuchState { call, answer } => return Some(format!("{} answers {answer}", name_of(call))),
             Visible::Made { result, message, page } => (result, message, page),
@@ -299,7 +299,7 @@ impl Answers {
 
     /// Is there a recording of the kernel that the revision models?
     fn could_be_recorded(&self, at: usize) -> bool {
-        Confirmed::shipped().kernel_of(self.revisions[at]).is_some()
+        !Confirmed::shipped().kernels_of(self.revisions[at]).is_empty()
     }
 
     /// Cells in which a real kernel answers something else, with their place in [`Answers::revisions`].
