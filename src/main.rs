@@ -6,8 +6,8 @@ use faultline::patch::Revision;
 use faultline::recorded::{Archive, Summary};
 use faultline::replay::Verdicts;
 use faultline::report::{findings, json, matrix::Review, reference, side, trace};
-use faultline::scenario::{Scenario, did_you_mean};
-use faultline::{corpus, rules};
+use faultline::scenario::{Scenario, did_you_mean, unknown};
+use faultline::{ask, corpus, rules};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -92,6 +92,41 @@ enum Command {
         #[arg(long, value_name = "REVISION")]
         kernel: Option<String>,
     },
+    /// What an ioctl, a load or a store answers: one page in detail, some as a table, or without arguments the whole table
+    Ask {
+        /// copy, copy-wp, zeropage, continue, continue-wp, poison, writeprotect, unprotect, load, store
+        operation: Option<String>,
+        /// Mappings: shared, private, anonymous
+        #[arg(long, value_name = "MAPPINGS")]
+        mapping: Option<String>,
+        /// Registrations: none, or missing, wp and minor joined by +
+        #[arg(long, value_name = "REGISTRATIONS")]
+        registration: Option<String>,
+        /// Page states, for instance hole,swapped
+        #[arg(long, value_name = "STATES")]
+        state: Option<String>,
+        /// Kernels: 5.14, 5.19, 6.1, 6.12, 6.18
+        #[arg(long, value_name = "KERNELS", conflicts_with = "patch")]
+        kernel: Option<String>,
+        /// Revisions instead of kernels, for instance v3,v4
+        #[arg(long, value_name = "REVISIONS")]
+        patch: Option<String>,
+        /// Protection of the mapping: rw or r
+        #[arg(long, default_value = "rw")]
+        protection: String,
+        /// Of loads and stores: with UFFD_FEATURE_SIGBUS
+        #[arg(long)]
+        sigbus: bool,
+        /// text, markdown or html
+        #[arg(long, default_value = "text")]
+        format: String,
+        /// The scenarios that were run, with the answers
+        #[arg(long, conflicts_with = "format")]
+        scenario: bool,
+        /// Look for the table's sequences in recordings, and print what the kernels answered (it belongs into src/ask/confirmed.txt)
+        #[arg(long, value_name = "RECORDING", num_args = 1.., conflicts_with_all = ["operation", "scenario", "format"])]
+        confirm: Vec<PathBuf>,
+    },
     /// What there is: revisions, rules, operations, scenarios, remarks
     List {
         /// One of them; without it, all
@@ -147,6 +182,34 @@ fn run(command: Command) -> Answer {
             live_random(programs, seed, !no_observe, &out, kernel.as_deref())
         }
         Command::Live { files, matrix, record, kernel, .. } => live(&files, matrix, record, kernel.as_deref()),
+        Command::Ask {
+            operation,
+            mapping,
+            registration,
+            state,
+            kernel,
+            patch,
+            protection,
+            sigbus,
+            format,
+            scenario,
+            confirm,
+        } => {
+            if !confirm.is_empty() {
+                return confirmed(&confirm);
+            }
+            let whole = [&operation, &mapping, &registration, &state].iter().all(|o| o.is_none()) && !sigbus;
+            let mut query = ask::Query { sigbus, protection: ask::Protection::from_word(&protection)?, ..ask::Query::default() };
+            query.operations = words(operation.as_deref(), query.operations, ask::Operation::from_word)?;
+            query.mappings = words(mapping.as_deref(), query.mappings, ask::Mapping::from_word)?;
+            query.registrations = words(registration.as_deref(), query.registrations, ask::Registration::from_word)?;
+            query.states = words(state.as_deref(), query.states, ask::State::from_word)?;
+            query.revisions = words(kernel.as_deref(), query.revisions, ask::kernel_from_word)?;
+            if patch.is_some() {
+                query.revisions = revisions(patch.as_deref())?;
+            }
+            answered(&query, whole, scenario, ask::document::Format::from_word(&format)?)
+        }
         Command::List { what } => list(what.as_deref()),
         Command::Explain { name } => explain(&name),
     }
@@ -235,6 +298,38 @@ fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, conve
         }
     }
     Ok((text, code))
+}
+
+/// Words joined by commas, or all there are.
+fn words<T>(text: Option<&str>, all: Vec<T>, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.map_or(Ok(all), |text| text.split(',').map(|word| one(word.trim())).collect())
+}
+
+fn answered(query: &ask::Query, whole: bool, scenario: bool, format: ask::document::Format) -> Answer {
+    if query.cells().is_empty() {
+        return Err(
+            "error: there is no such page: not every page state belongs to every mapping, and UFFD_FEATURE_SIGBUS is of loads \
+                    and stores; `faultline ask` without arguments shows all there are"
+                .to_owned(),
+        );
+    }
+    let text = match (scenario, whole) {
+        (true, _) => ask::document::scenarios(query),
+        (false, true) => ask::document::whole(query, format),
+        (false, false) => ask::document::some(query, format),
+    };
+    Ok((text, 0))
+}
+
+fn confirmed(files: &[PathBuf]) -> Answer {
+    let mut recordings = Vec::new();
+    for path in files {
+        let at = |e: String| format!("error: {}: {e}", path.display());
+        let content = std::fs::read(path).map_err(|e| at(e.to_string()))?;
+        recordings.push(Archive::read(&content).map_err(at)?);
+    }
+    let confirmed = ask::confirm::gather(&recordings).map_err(|e| format!("error: {e}"))?;
+    Ok((confirmed.print(), 0))
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
@@ -400,14 +495,6 @@ fn revisions(patch: Option<&str>) -> Result<Vec<Revision>, String> {
         return Err("error: --patch names no revision; `faultline list revisions` shows them".to_string());
     }
     Ok(revisions)
-}
-
-fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let hint = match did_you_mean(name, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known: {}", known.join(", ")),
-    };
-    format!("error: unknown {what} `{name}`; {hint}")
 }
 
 /// The scenarios that come with faultline, checked.
