@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Slab arenas with generations, and the small sorted maps that hold sparse tables.
 //!
-//! An id is an index and a generation; freeing a slot raises its generation, so an id kept too long is noticed when it is
+//! An id is an index and a generation, in one word that is never 0; freeing a slot raises its generation, so an id kept too long is noticed when it is
 //! used, which a kernel pointer would not be. A new object always takes the *lowest* free slot: two kernels with the same
 //! history are then equal field by field, also after a round trip through serde (the `slab` crate gives its most recently
 //! freed slot first and forgets that order when it is serialised, which is why it is not used for state).
@@ -10,15 +10,18 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::num::NonZeroU16;
 
 /// An index into an [`Arena`], with the generation it was made in.
 pub trait ArenaId: Copy {
     /// Build an id.
-    fn from_parts(idx: u16, generation: u16) -> Self;
+    fn from_parts(idx: u16, generation: NonZeroU16) -> Self;
     /// The slot.
     fn idx(self) -> usize;
     /// The generation the slot had when the id was made.
     fn generation(self) -> u16;
+    /// Both in one word.
+    fn bits(self) -> u32;
 }
 
 /// Declare an id type: `define_id!(/// doc VmaId "vma")`.
@@ -27,31 +30,37 @@ macro_rules! define_id {
     ($(#[$doc:meta])* $name:ident $short:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-        pub struct $name { pub(crate) idx: u16, pub(crate) generation: u16 }
+        pub struct $name(std::num::NonZeroU32);
         impl $crate::arena::ArenaId for $name {
-            #[inline] fn from_parts(idx: u16, generation: u16) -> Self { $name { idx, generation } }
-            #[inline] fn idx(self) -> usize { self.idx as usize }
-            #[inline] fn generation(self) -> u16 { self.generation }
+            #[inline] fn from_parts(idx: u16, generation: std::num::NonZeroU16) -> Self {
+                $name(std::num::NonZeroU32::from(generation) | (idx as u32) << 16)
+            }
+            #[inline] fn idx(self) -> usize { (self.0.get() >> 16) as usize }
+            #[inline] fn generation(self) -> u16 { self.0.get() as u16 }
+            #[inline] fn bits(self) -> u32 { self.0.get() }
         }
         impl $name {
             /// An id that never names a live object; for fields that are filled in right after.
-            pub const DANGLING: $name = $name { idx: u16::MAX, generation: 0 };
+            pub const DANGLING: $name = $name(std::num::NonZeroU32::MAX);
             /// The slot number: what a report prints.
-            pub fn number(self) -> u16 { self.idx }
+            pub fn number(self) -> u16 { (self.0.get() >> 16) as u16 }
         }
         impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, concat!($short, "{}"), self.idx) }
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, concat!($short, "{}"), self.number()) }
         }
         impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, concat!($short, "{}"), self.idx) }
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, concat!($short, "{}"), self.number()) }
         }
     };
 }
 
+/// Nobody has an id with the generation of a slot that is not live, so the generation is all that a lookup has to compare.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 struct Slot<T> {
-    generation: u16,
-    value: Option<T>,
+    generation: NonZeroU16,
+    live: bool,
+    /// The default if not live.
+    value: T,
 }
 
 /// Objects of one kind. See the module text for what it promises.
@@ -83,28 +92,31 @@ impl<I, T: Default> Default for Arena<I, T> {
     }
 }
 
-impl<I: ArenaId, T> Arena<I, T> {
+impl<I: ArenaId, T: Default> Arena<I, T> {
     /// Put `value` into the lowest free slot.
     pub fn insert(&mut self, value: T) -> I {
         self.live += 1;
         let idx = if self.live as usize > self.slots.len() {
-            self.slots.push(Slot { generation: 0, value: None });
+            self.slots.push(Slot { generation: NonZeroU16::MIN, live: true, value });
             self.slots.len() - 1
         } else {
-            self.slots.iter().position(|s| s.value.is_none()).expect("live count says that a slot is free")
+            let idx = self.slots.iter().position(|s| !s.live).expect("live count says that a slot is free");
+            self.slots[idx].live = true;
+            self.slots[idx].value = value;
+            idx
         };
-        self.slots[idx].value = Some(value);
         I::from_parts(idx as u16, self.slots[idx].generation)
     }
 
     /// Take the object out; its id and every copy of it become stale.
     pub fn remove(&mut self, id: I) -> Option<T> {
         let slot = self.slots.get_mut(id.idx())?;
-        if slot.generation != id.generation() {
+        if slot.generation.get() != id.generation() {
             return None;
         }
-        let value = slot.value.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
+        let value = std::mem::take(&mut slot.value);
+        slot.live = false;
+        slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU16::MIN);
         self.live -= 1;
         Some(value)
     }
@@ -113,14 +125,14 @@ impl<I: ArenaId, T> Arena<I, T> {
     #[inline]
     pub fn get(&self, id: I) -> Option<&T> {
         let slot = self.slots.get(id.idx())?;
-        if slot.generation != id.generation() { None } else { slot.value.as_ref() }
+        if slot.generation.get() != id.generation() { None } else { Some(&slot.value) }
     }
 
     /// The object for writing, or None when the id is stale.
     #[inline]
     pub fn get_mut(&mut self, id: I) -> Option<&mut T> {
         let slot = self.slots.get_mut(id.idx())?;
-        if slot.generation != id.generation() { None } else { slot.value.as_mut() }
+        if slot.generation.get() != id.generation() { None } else { Some(&mut slot.value) }
     }
 
     /// The object that stands in for a stale one, after the use has been reported.
@@ -135,7 +147,8 @@ impl<I: ArenaId, T> Arena<I, T> {
 
     /// Live objects in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (I, &T)> + '_ {
-        self.slots.iter().enumerate().filter_map(|(i, s)| s.value.as_ref().map(|v| (I::from_parts(i as u16, s.generation), v)))
+        let live = self.slots.iter().enumerate().filter(|(_, s)| s.live);
+        live.map(|(i, s)| (I::from_parts(i as u16, s.generation), &s.value))
     }
 
     /// How many objects are live.
@@ -160,17 +173,16 @@ impl<V: Copy> Default for Sparse<V> {
 }
 
 impl<V: Copy> Sparse<V> {
+    /// Most keys stand next to each other: the first guess is the place that `key` has if no key before it is missing.
     #[inline]
     fn find(&self, key: u32) -> Result<usize, usize> {
-        if self.0.len() <= 8 {
-            for (i, e) in self.0.iter().enumerate() {
-                if e.0 >= key {
-                    return if e.0 == key { Ok(i) } else { Err(i) };
-                }
-            }
-            return Err(self.0.len());
+        let entries = self.0.as_slice();
+        let Some(first) = entries.first() else { return Err(0) };
+        let guess = key.wrapping_sub(first.0) as usize;
+        match entries.get(guess) {
+            Some(e) if e.0 == key => Ok(guess),
+            _ => entries.binary_search_by_key(&key, |e| e.0),
         }
-        self.0.binary_search_by_key(&key, |e| e.0)
     }
 
     /// The value at `key`.
@@ -182,6 +194,12 @@ impl<V: Copy> Sparse<V> {
     /// Store a value, or remove with None. Returns what was there.
     #[inline]
     pub fn set(&mut self, key: u32, value: Option<V>) -> Option<V> {
+        if let Some(v) = value
+            && self.0.last().is_none_or(|last| last.0 < key)
+        {
+            self.0.push((key, v));
+            return None;
+        }
         match (self.find(key), value) {
             (Ok(i), Some(v)) => Some(std::mem::replace(&mut self.0[i].1, v)),
             (Ok(i), None) => Some(self.0.remove(i).1),

@@ -73,6 +73,10 @@ macro_rules! deltas {
 }
 
 deltas! {
+    MMAP_CHANGING_ATOMIC {
+        since: V5_19, merged: "v5.15", commit: "a759a909d42d",
+        notice: "of two events that wait to be read, reading one does not let the filling ioctls in before the other is read",
+    }
     UFFDIO_WRITEPROTECT_MMGET {
         since: V5_19, merged: "v5.15", commit: "cb185d5f1ebf",
         notice: "UFFDIO_WRITEPROTECT of an address space that is gone answers ESRCH",
@@ -81,9 +85,17 @@ deltas! {
         since: V5_19, merged: "v5.15", commit: "22e5fe2a2a27",
         notice: "a second UFFDIO_API zeroes the structure",
     }
+    FAULT_IN_PARTIAL {
+        since: V5_19, merged: "v5.16", commit: "a6294593e8a1",
+        notice: "write(2) from memory that ends inside the page to be written writes what there is, and does not answer EFAULT",
+    }
     UFFD_FEATURE_EXACT_ADDRESS {
         since: V5_19, merged: "v5.18", commit: "824ddc601adc",
         notice: "messages can give the address to the byte",
+    }
+    MREMAP_LOOKS_FIRST {
+        since: V5_19, merged: "v5.16", commit: "550a7d60bd5e",
+        notice: "mremap of an address where nothing is mapped answers EFAULT, whatever else it is given, and unmaps nothing",
     }
     MADV_DONTNEED_LOCKED {
         since: V5_19, merged: "v5.18", commit: "9457056ac426",
@@ -129,9 +141,17 @@ deltas! {
         since: V6_1, merged: "v6.4, and v6.1 stable", commit: "5543d3c43cdc",
         notice: "UFFDIO_REGISTER and UFFDIO_UNREGISTER of the tail of a mapping leave it where it is in its file",
     }
+    MREMAP_EXTEND_MERGES {
+        since: V6_1, merged: "v6.0", commit: "ca3d76b0aa80",
+        notice: "a mapping that mremap lets grow up to the next one becomes one with it",
+    }
     UFFD_WP_RESET_ON_CLOSE {
         since: V6_1, merged: "v6.9, and v6.1 stable", commit: "c88033efe9a3",
         notice: "closing a userfaultfd takes the write protection off the pages",
+    }
+    UFFD_BELOW_MMAP_MIN_ADDR {
+        since: V6_1, merged: "v6.1, v6.12 and v6.18 stable", commit: "",
+        notice: "the ioctls take ranges below vm.mmap_min_addr, where something may have been mapped; before EINVAL",
     }
     UFFD_WP_RESET_ON_MREMAP {
         since: V6_1, merged: "v6.13, and v6.1 stable", commit: "0cef0bb836e3",
@@ -173,6 +193,14 @@ deltas! {
         since: V6_12, merged: "v6.5", commit: "cf264e1329fb",
         notice: "cachestat(2) tells whether a page of a file is in memory or in swap",
     }
+    MADV_REMOVE_MAYWRITE {
+        since: V6_12, merged: "v6.7", commit: "e8e17ee90eaf",
+        notice: "MADV_REMOVE works on a shared mapping that is read-only for the moment",
+    }
+    MADV_POPULATE_WHOLE {
+        since: V6_12, merged: "v6.9", commit: "631426ba1d45",
+        notice: "MADV_POPULATE stops at the first hole of the range and answers ENOMEM",
+    }
     UFFDIO_POISON {
         since: V6_12, merged: "v6.6", commit: "fc71884a5f59",
         notice: "UFFDIO_POISON makes accesses to a page raise SIGBUS",
@@ -212,6 +240,10 @@ deltas! {
     WRITE_FAULTS_IN_AFTER {
         since: V6_18, merged: "v6.15", commit: "665575cff098",
         notice: "write(2) takes its page before it looks at the source: written from a hole of that same page it raises no event",
+    }
+    MREMAP_SEVERAL {
+        since: V6_18, merged: "v6.17", commit: "d23cb648e365",
+        notice: "mremap moves several VMAs at once, unless they are registered, and unmaps nothing before it has checked the rest",
     }
     UFFDIO_UNREGISTER_OWN {
         since: V6_18, merged: "v6.17", commit: "",

@@ -10,11 +10,14 @@ use crate::mm::uaccess::user_addr;
 use crate::syscall::{Fd, Op, Out, Outcome};
 use crate::{mm, shmem, uffd, vfs};
 
+/// Where an operation leaves its outcome. It gets there from where it arises, without being handed up through every function.
+pub type Answer = std::cell::Cell<Option<Outcome>>;
+
 /// How the kernel left a task.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// The operation returned.
-    Returned(Outcome),
+    /// The operation returned, with what is in its [`Answer`].
+    Returned,
     /// A load or store sleeps in a userfault; the task says which one.
     Blocked,
     /// A fatal signal ended it; the process is to exit.
@@ -39,63 +42,122 @@ pub fn op_of(access: UserAccess) -> Op {
 }
 
 /// Carry out one operation in the current task.
-pub async fn run_op(k: &Kernel, op: &Op) -> End {
+pub async fn run_op(k: &Kernel, op: &Op, answer: &Answer) -> End {
     k.run.rounds.set(0);
     k.task_mut(k.current()).in_syscall = true;
     if let Some(access) = access_of(op) {
         let result = user_access(k, access, FAULT_FLAG_DEFAULT | FAULT_FLAG_USER).await;
-        return access_end(k, access, result);
+        return access_end(k, access, result, answer);
     }
-    let outcome = system_call(k, op).await;
-    k.task_mut(k.current()).in_syscall = false;
-    exit_to_user_mode(k);
-    if k.task(k.current()).fatal_signal_pending && !matches!(op, Op::Exit) {
+    match fd_of(op) {
+        Some(fd) => on_fd(k, fd, op, answer).await,
+        None => answer.set(Some(system_call(k, op).await)),
+    }
+    if exit_to_user_mode(k) && !matches!(op, Op::Exit) {
+        answer.set(None);
         return End::Killed;
     }
-    End::Returned(outcome)
+    End::Returned
 }
 
 /// Go on with a load or store whose userfault was woken.
-pub async fn run_resumed(k: &Kernel) -> End {
+pub async fn run_resumed(k: &Kernel, answer: &Answer) -> End {
     k.run.rounds.set(0);
     let Some(blocked) = k.task(k.current()).blocked else {
         return End::Killed;
     };
     k.task_mut(k.current()).in_syscall = true;
     let result = resume_blocked_fault(k).await;
-    access_end(k, blocked.access, result)
+    access_end(k, blocked.access, result, answer)
 }
 
-fn access_end(k: &Kernel, access: UserAccess, result: AccessResult) -> End {
-    k.task_mut(k.current()).in_syscall = false;
-    if result != AccessResult::Blocked {
+fn access_end(k: &Kernel, access: UserAccess, result: AccessResult, answer: &Answer) -> End {
+    if result == AccessResult::Blocked {
+        k.task_mut(k.current()).in_syscall = false;
+    } else {
         exit_to_user_mode(k);
     }
-    match result {
-        AccessResult::Done(cell) => {
-            let out = if access.store.is_none() { Out::Byte(cell) } else { Out::None };
-            End::Returned(Outcome::ok(0).with(out))
-        }
-        AccessResult::Signal(sig) => End::Returned(Outcome::err(EFAULT).with(Out::Signal { sig, addr: access.addr })),
-        AccessResult::Blocked => End::Blocked,
-        AccessResult::Killed => End::Killed,
-    }
+    let outcome = match result {
+        AccessResult::Done(cell) => Outcome::ok(0).with(if access.store.is_none() { Out::Byte(cell) } else { Out::None }),
+        AccessResult::Signal(sig) => Outcome::err(EFAULT).with(Out::Signal { sig, addr: access.addr }),
+        AccessResult::Blocked => return End::Blocked,
+        AccessResult::Killed => return End::Killed,
+    };
+    answer.set(Some(outcome));
+    End::Returned
 }
 
-/// What must hold whenever a task goes back to user mode, and the delivery of a handled signal.
-fn exit_to_user_mode(k: &Kernel) {
+/// What must hold whenever a task goes back to user mode, and the delivery of a handled signal. True: a fatal one is pending.
+fn exit_to_user_mode(k: &Kernel) -> bool {
     let task = k.current();
+    if k.s().held.iter().any(|h| h.task == task) {
+        report_held(k, task);
+    }
+    let mut t = k.task_mut(task);
+    t.in_syscall = false;
+    t.signal_pending = false;
+    t.fatal_signal_pending
+}
+
+#[cold]
+fn report_held(k: &Kernel, task: TaskId) {
     let held: Vec<_> = k.s().held.iter().filter(|h| h.task == task).map(|h| h.lock).collect();
     for lock in held {
         k.report(Symptom::LockHeldAtReturn, || format!("{lock:?} still held on return to user mode"));
     }
-    k.task_mut(task).signal_pending = false;
 }
 
-/// The system-call table. The largest calls are boxed: every call would pay for the room that they take.
+/// The descriptor that a call works on, if it is one of those that [`on_fd`] carries out.
+fn fd_of(op: &Op) -> Option<Fd> {
+    match *op {
+        Op::Ftruncate { fd, .. }
+        | Op::Fallocate { fd, .. }
+        | Op::Pread { fd, .. }
+        | Op::Pwrite { fd, .. }
+        | Op::Lseek { fd, .. }
+        | Op::AddSeals { fd, .. }
+        | Op::Fstat { fd }
+        | Op::Fstatfs { fd }
+        | Op::UffdApi { fd, .. }
+        | Op::UffdRegister { fd, .. }
+        | Op::UffdUnregister { fd, .. }
+        | Op::UffdWake { fd, .. }
+        | Op::UffdCopy { fd, .. }
+        | Op::UffdZeropage { fd, .. }
+        | Op::UffdContinue { fd, .. }
+        | Op::UffdPoison { fd, .. }
+        | Op::UffdWriteprotect { fd, .. }
+        | Op::UffdRead { fd }
+        | Op::Poll { fd }
+        | Op::Reclaim { fd, .. } => Some(fd),
+        Op::Load { .. }
+        | Op::Store { .. }
+        | Op::MemfdCreate { .. }
+        | Op::Mount { .. }
+        | Op::Open { .. }
+        | Op::Unlink { .. }
+        | Op::Close { .. }
+        | Op::Mmap { .. }
+        | Op::Munmap { .. }
+        | Op::Mprotect { .. }
+        | Op::Mremap { .. }
+        | Op::Madvise { .. }
+        | Op::Mlock { .. }
+        | Op::Munlock { .. }
+        | Op::Mincore { .. }
+        | Op::Userfaultfd { .. }
+        | Op::Fork
+        | Op::Exit
+        | Op::Kill { .. }
+        | Op::Swapon { .. }
+        | Op::Swapoff => None,
+    }
+}
+
+/// The calls that work on no descriptor, or on one as a number. The largest are boxed: every call would pay for the room that they
+/// take.
 async fn system_call(k: &Kernel, op: &Op) -> Outcome {
     match *op {
-        Op::Load { .. } | Op::Store { .. } => Outcome::err(ENOSYS),
         Op::MemfdCreate { sealing } => install(k, shmem::file::sys_memfd_create(k, sealing).await).await,
         Op::Mount { size } => vfs::sys_mount(k, size).map(|()| 0).into(),
         Op::Open { path, read, write, creat } => install(k, vfs::sys_open(k, path, read, write, creat).await).await,
@@ -150,26 +212,8 @@ async fn system_call(k: &Kernel, op: &Op) -> Outcome {
         }
         Op::Swapon { slots } => mm::swapfile::swapon(k, slots).map(|()| 0).into(),
         Op::Swapoff => mm::swapfile::swapoff(k).await.map(|()| 0).into(),
-        Op::Ftruncate { fd, .. }
-        | Op::Fallocate { fd, .. }
-        | Op::Pread { fd, .. }
-        | Op::Pwrite { fd, .. }
-        | Op::Lseek { fd, .. }
-        | Op::AddSeals { fd, .. }
-        | Op::Fstat { fd }
-        | Op::Fstatfs { fd }
-        | Op::UffdApi { fd, .. }
-        | Op::UffdRegister { fd, .. }
-        | Op::UffdUnregister { fd, .. }
-        | Op::UffdWake { fd, .. }
-        | Op::UffdCopy { fd, .. }
-        | Op::UffdZeropage { fd, .. }
-        | Op::UffdContinue { fd, .. }
-        | Op::UffdPoison { fd, .. }
-        | Op::UffdWriteprotect { fd, .. }
-        | Op::UffdRead { fd }
-        | Op::Poll { fd }
-        | Op::Reclaim { fd, .. } => on_fd(k, fd, op).await,
+        // On a descriptor: see on_fd. A load or a store is no call at all.
+        _ => Outcome::err(ENOSYS),
     }
 }
 
@@ -188,26 +232,28 @@ async fn install(k: &Kernel, file: KResult<FileId>) -> Outcome {
 }
 
 /// A call that works on a descriptor: the file is held while it runs, so that a close by another thread does not end it.
-async fn on_fd(k: &Kernel, fd: Fd, op: &Op) -> Outcome {
+async fn on_fd(k: &Kernel, fd: Fd, op: &Op, answer: &Answer) {
     // ksys_pread64, ksys_pwrite64: a negative position, before the descriptor is looked at.
     if let Op::Pread { offset, .. } | Op::Pwrite { offset, .. } = *op
         && offset > MAX_LFS_FILESIZE
     {
-        return Outcome::err(EINVAL);
+        return answer.set(Some(Outcome::err(EINVAL)));
     }
     let file = match vfs::fget(k, fd) {
         Ok(file) => file,
-        Err(e) => return Outcome::err(e),
+        Err(e) => return answer.set(Some(Outcome::err(e))),
     };
     vfs::get_file(k, file);
-    let outcome = match k.file(file).kind {
-        FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::Shmem => on_shmem(k, file, inode, op).await,
-        FileKind::Inode(_) => on_dev_zero(k, op).await,
-        FileKind::Userfaultfd(ctx) => on_userfaultfd(k, file, ctx, op).await,
-        FileKind::ProcMem(mm) => on_proc_mem(k, file, mm, op).await,
-    };
+    let kind = k.file_ref(file).kind;
+    match kind {
+        FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::Shmem => {
+            answer.set(Some(on_shmem(k, file, inode, op).await));
+        }
+        FileKind::Inode(_) => answer.set(Some(on_dev_zero(k, op).await)),
+        FileKind::Userfaultfd(ctx) => on_userfaultfd(k, file, ctx, op, answer).await,
+        FileKind::ProcMem(mm) => answer.set(Some(on_proc_mem(k, file, mm, op).await)),
+    }
     vfs::fput(k, file).await;
-    outcome
 }
 
 async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome {
@@ -306,9 +352,8 @@ async fn on_dev_zero(k: &Kernel, op: &Op) -> Outcome {
     }
 }
 
-async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcome {
-    let nonblock = k.file(file).nonblock;
-    match *op {
+async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op, answer: &Answer) {
+    let outcome = match *op {
         Op::UffdApi { api, features, .. } => uffd::ctx::userfaultfd_api(k, ctx, api, features).await,
         Op::UffdRegister { start, len, mode, .. } => uffd::ctx::userfaultfd_register(k, ctx, start, len, mode).await,
         Op::UffdUnregister { start, len, .. } => uffd::ctx::userfaultfd_unregister(k, ctx, start, len).await,
@@ -318,17 +363,18 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcom
         Op::UffdContinue { start, len, mode, .. } => uffd::ctx::userfaultfd_continue(k, ctx, start, len, mode).await,
         Op::UffdPoison { start, len, mode, .. } => uffd::ctx::userfaultfd_poison(k, ctx, start, len, mode).await,
         Op::UffdWriteprotect { start, len, mode, .. } => uffd::ctx::userfaultfd_writeprotect(k, ctx, start, len, mode).await,
-        Op::UffdRead { .. } => match uffd::ctx::userfaultfd_ctx_read(k, ctx, nonblock).await {
+        Op::UffdRead { .. } => match uffd::ctx::userfaultfd_ctx_read(k, ctx, k.file(file).nonblock).await {
             Ok(msg) => Outcome::ok(32).with(Out::Msg(msg)),
             Err(ERESTARTSYS) => Outcome::err(EINTR),
             Err(e) => Outcome::err(e),
         },
         Op::Poll { .. } => {
-            let (pollin, pollerr) = uffd::ctx::userfaultfd_poll(k, ctx, nonblock);
+            let (pollin, pollerr) = uffd::ctx::userfaultfd_poll(k, ctx, k.file(file).nonblock);
             Outcome::ok((pollin || pollerr) as i64).with(Out::Poll { pollin, pollerr })
         }
         _ => Outcome::err(EINVAL),
-    }
+    };
+    answer.set(Some(outcome));
 }
 
 /// Read or write another address space through `/proc/PID/mem`.

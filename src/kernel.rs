@@ -79,6 +79,18 @@ pub struct PageId {
 impl PageId {
     /// The shared zero page. It has no `struct page` in the model: PTEs that map it are special.
     pub const ZERO: PageId = PageId { pfn: u16::MAX, generation: 0 };
+
+    /// Frame and generation in one word.
+    #[inline]
+    pub(crate) fn bits(self) -> u32 {
+        (self.generation as u32) << 16 | self.pfn as u32
+    }
+
+    /// The page with these [`bits`](PageId::bits).
+    #[inline]
+    pub(crate) fn from_bits(bits: u32) -> PageId {
+        PageId { pfn: bits as u16, generation: (bits >> 16) as u16 }
+    }
 }
 impl fmt::Debug for PageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -200,8 +212,8 @@ impl Hash for Page {
     fn hash<H: Hasher>(&self, h: &mut H) {
         let (kind, id) = match self.mapping {
             PageMapping::None => (0u64, 0u64),
-            PageMapping::Inode(i) => (1, (i.idx as u64) << 16 | i.generation as u64),
-            PageMapping::Anon(a) => (2, (a.idx as u64) << 16 | a.generation as u64),
+            PageMapping::Inode(i) => (1, i.bits() as u64),
+            PageMapping::Anon(a) => (2, a.bits() as u64),
         };
         h.write_u64(self.flags.bits() as u64 | (self.refcount as u16 as u64) << 32 | (self.mapcount as u16 as u64) << 48);
         h.write_u64(kind | id << 2);
@@ -531,8 +543,8 @@ pub struct UserfaultfdCtx {
     pub nonblock: bool,
     /// The file is closed.
     pub released: bool,
-    /// A non-cooperative event waits to be read.
-    pub mmap_changing: bool,
+    /// Non-zero: a non-cooperative event waits to be read. A bool up to v5.14, from then on (MMAP_CHANGING_ATOMIC) how many.
+    pub mmap_changing: i16,
     /// Holds one mm_count of it.
     pub mm: Option<MmId>,
     /// References: the file, each registered VMA's chain is *not* counted, each waiter and event is.
@@ -875,13 +887,15 @@ pub struct Run {
 #[derive(Default)]
 pub struct Kernel {
     s: RefCell<State>,
+    /// A copy of the VMA that was read last, for most calls look at one VMA many times. Gone with every way of writing to a VMA.
+    last_vma: StdCell<Option<(VmaId, Vma)>>,
     /// Not state.
     pub run: Run,
 }
 
 impl Clone for Kernel {
     fn clone(&self) -> Self {
-        Kernel { s: RefCell::new(self.s.borrow().clone()), run: Run::default() }
+        Kernel::new(self.s.borrow().clone())
     }
 }
 impl PartialEq for Kernel {
@@ -907,9 +921,12 @@ impl Serialize for Kernel {
 }
 impl<'de> Deserialize<'de> for Kernel {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Ok(Kernel { s: RefCell::new(State::deserialize(d)?), run: Run::default() })
+        Ok(Kernel::new(State::deserialize(d)?))
     }
 }
+
+/// So many rounds of a loop are never too many. See [`Kernel::endless`].
+const FEW_ROUNDS: u32 = 1000;
 
 macro_rules! accessors {
     ($($arena:ident: $id:ident => $T:ident, $get:ident, $get_mut:ident, $what:literal;)*) => { $(
@@ -920,8 +937,7 @@ macro_rules! accessors {
                 Ok(live) => return live,
                 Err(borrow) => drop(borrow),
             }
-            self.use_after_free($what, id.number());
-            Ref::map(self.s.borrow(), |s| s.$arena.tomb())
+            self.stale($what, id.number(), |s| s.$arena.tomb())
         }
         #[doc = concat!("The ", $what, " for writing; a stale id is reported as a use after free, and the write is lost.")]
         #[inline]
@@ -930,8 +946,7 @@ macro_rules! accessors {
                 Ok(live) => return live,
                 Err(borrow) => drop(borrow),
             }
-            self.use_after_free($what, id.number());
-            RefMut::map(self.s.borrow_mut(), |s| s.$arena.tomb_mut())
+            self.stale_mut($what, id.number(), |s| s.$arena.tomb_mut())
         }
     )* };
 }
@@ -939,7 +954,7 @@ macro_rules! accessors {
 impl Kernel {
     /// A kernel that is about to run `state`.
     pub fn new(state: State) -> Kernel {
-        Kernel { s: RefCell::new(state), run: Run::default() }
+        Kernel { s: RefCell::new(state), last_vma: StdCell::new(None), run: Run::default() }
     }
 
     /// The whole state.
@@ -951,12 +966,18 @@ impl Kernel {
     /// The whole state, for writing.
     #[inline]
     pub fn sm(&self) -> RefMut<'_, State> {
+        self.last_vma.set(None);
+        self.s.borrow_mut()
+    }
+
+    /// The whole state, for writing to anything but VMAs.
+    #[inline]
+    pub(crate) fn sm_without_vmas(&self) -> RefMut<'_, State> {
         self.s.borrow_mut()
     }
 
     accessors! {
         mms: MmId => MmStruct, mm, mm_mut, "mm_struct";
-        vmas: VmaId => Vma, vma_ref, vma_mut, "vm_area_struct";
         tables: TableId => PageTable, table, table_mut, "page table";
         inodes: InodeId => Inode, inode, inode_mut, "inode";
         sbs: SbId => SuperBlock, sb, sb_mut, "super_block";
@@ -968,10 +989,44 @@ impl Kernel {
         procs: ProcId => Process, process, process_mut, "process";
     }
 
+    /// The VMA; a stale id is reported as a use after free and reads as an empty one.
+    #[inline]
+    pub fn vma_ref(&self, id: VmaId) -> Ref<'_, Vma> {
+        match Ref::filter_map(self.s.borrow(), |s| s.vmas.get(id)) {
+            Ok(live) => return live,
+            Err(borrow) => drop(borrow),
+        }
+        self.stale("vm_area_struct", id.number(), |s| s.vmas.tomb())
+    }
+
+    /// The VMA for writing; a stale id is reported as a use after free, and the write is lost.
+    #[inline]
+    pub fn vma_mut(&self, id: VmaId) -> RefMut<'_, Vma> {
+        match RefMut::filter_map(self.sm(), |s| s.vmas.get_mut(id)) {
+            Ok(live) => return live,
+            Err(borrow) => drop(borrow),
+        }
+        self.stale_mut("vm_area_struct", id.number(), |s| s.vmas.tomb_mut())
+    }
+
     /// A copy of the VMA.
     #[inline]
     pub fn vma(&self, id: VmaId) -> Vma {
-        *self.vma_ref(id)
+        match self.last_vma.get() {
+            Some((last, vma)) if last == id => vma,
+            _ => self.read_vma(id),
+        }
+    }
+
+    fn read_vma(&self, id: VmaId) -> Vma {
+        let live = self.s.borrow().vmas.get(id).copied();
+        match live {
+            Some(vma) => {
+                self.last_vma.set(Some((id, vma)));
+                vma
+            }
+            None => *self.vma_ref(id),
+        }
     }
 
     /// A copy of the file.
@@ -993,17 +1048,35 @@ impl Kernel {
     /// The page, for writing. A stale id is reported, and writes to the frame's next owner, as it would in a kernel.
     #[inline]
     pub fn page_mut(&self, id: PageId) -> RefMut<'_, Page> {
-        if id.pfn as usize >= self.s.borrow().mem_map.len() {
-            self.use_after_free("page", id.pfn);
-            return self.run.nowhere.borrow_mut();
+        let live = RefMut::filter_map(self.s.borrow_mut(), |s| {
+            s.mem_map.get_mut(id.pfn as usize).filter(|p| p.generation == id.generation && p.refcount > 0)
+        });
+        match live {
+            Ok(live) => return live,
+            Err(borrow) => drop(borrow),
         }
-        let page = RefMut::map(self.s.borrow_mut(), |s| &mut s.mem_map[id.pfn as usize]);
-        if page.generation == id.generation && page.refcount > 0 {
-            return page;
-        }
-        drop(page);
+        self.stale_page_mut(id)
+    }
+
+    #[cold]
+    fn stale_page_mut(&self, id: PageId) -> RefMut<'_, Page> {
         self.use_after_free("page", id.pfn);
-        RefMut::map(self.s.borrow_mut(), |s| &mut s.mem_map[id.pfn as usize])
+        match RefMut::filter_map(self.s.borrow_mut(), |s| s.mem_map.get_mut(id.pfn as usize)) {
+            Ok(next_owner) => next_owner,
+            Err(_) => self.run.nowhere.borrow_mut(),
+        }
+    }
+
+    #[cold]
+    fn stale<T>(&self, what: &str, number: u16, tomb: impl FnOnce(&State) -> &T) -> Ref<'_, T> {
+        self.use_after_free(what, number);
+        Ref::map(self.s.borrow(), tomb)
+    }
+
+    #[cold]
+    fn stale_mut<T>(&self, what: &str, number: u16, tomb: impl FnOnce(&mut State) -> &mut T) -> RefMut<'_, T> {
+        self.use_after_free(what, number);
+        RefMut::map(self.s.borrow_mut(), tomb)
     }
 
     #[cold]
@@ -1026,6 +1099,7 @@ impl Kernel {
     }
 
     /// Report a symptom.
+    #[cold]
     pub fn report(&self, symptom: Symptom, detail: impl FnOnce() -> String) {
         let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
         let stack = self.run.stacks.borrow().get(task.idx()).map_or(Vec::new(), |s| s.iter().map(|f| f.to_string()).collect());
@@ -1039,10 +1113,15 @@ impl Kernel {
     #[inline]
     pub fn trace(&self, event: impl FnOnce() -> Event) {
         if self.run.tracing.get() {
-            let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
-            let event = event();
-            self.run.trace.borrow_mut().push(Record { task, event });
+            self.record(event);
         }
+    }
+
+    #[cold]
+    fn record(&self, event: impl FnOnce() -> Event) {
+        let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
+        let event = event();
+        self.run.trace.borrow_mut().push(Record { task, event });
     }
 
     /// Record a branch: `k.branch("page was truncated meanwhile")`.
@@ -1055,17 +1134,13 @@ impl Kernel {
     /// `let _f = k.enter("shmem_fault", || format!("pgoff={pgoff}"));`
     #[inline]
     pub fn enter(&self, func: &'static str, args: impl FnOnce() -> String) -> Entered<'_> {
-        if self.run.tracing.get() {
-            self.enter_traced(func, args());
-            Entered { k: Some(self), task: self.run.current.get().unwrap_or(TaskId::DANGLING), func }
-        } else {
-            Entered { k: None, task: TaskId::DANGLING, func }
-        }
+        Entered(if self.run.tracing.get() { Some(self.enter_traced(func, args)) } else { None })
     }
 
     #[cold]
-    fn enter_traced(&self, func: &'static str, args: String) {
+    fn enter_traced(&self, func: &'static str, args: impl FnOnce() -> String) -> Frame<'_> {
         let task = self.run.current.get().unwrap_or(TaskId::DANGLING);
+        let args = args();
         self.run.trace.borrow_mut().push(Record { task, event: Event::Enter { func, args } });
         let mut stacks = self.run.stacks.borrow_mut();
         let slot = if task == TaskId::DANGLING { 0 } else { task.idx() };
@@ -1073,6 +1148,7 @@ impl Kernel {
             stacks.resize(slot + 1, Vec::new());
         }
         stacks[slot].push(func);
+        Frame { k: self, task, func }
     }
 
     /// Take one of `of` alternatives where C leaves the outcome undefined. Which one is decided outside (all are explored).
@@ -1121,11 +1197,17 @@ impl Kernel {
 
     /// Count a round of a `retry:` or `repeat:` loop; after very many the loop is reported as endless and the task stops.
     /// Returns true when it is time to give up.
+    #[inline]
     pub fn endless(&self, what: &'static str) -> bool {
-        // A call may go over every page there is, and some count a round for each.
-        let limit = 1000 + 4 * u32::from(self.s.borrow().config.nr_frames);
         let n = self.run.rounds.get().saturating_add(1);
         self.run.rounds.set(n);
+        n >= FEW_ROUNDS && self.too_many(n, what)
+    }
+
+    #[cold]
+    fn too_many(&self, n: u32, what: &'static str) -> bool {
+        // A call may go over every page there is, and some count a round for each.
+        let limit = FEW_ROUNDS + 4 * u32::from(self.s.borrow().config.nr_frames);
         if n == limit {
             self.report(Symptom::EndlessLoop, || format!("{what} went round {limit} times"));
         }
@@ -1139,22 +1221,33 @@ impl Kernel {
     }
 }
 
-/// Says when a mirrored function is left.
-pub struct Entered<'k> {
-    k: Option<&'k Kernel>,
+/// Says when a mirrored function is left. Empty unless tracing was on when it was entered.
+pub struct Entered<'k>(Option<Frame<'k>>);
+
+/// A mirrored function that was entered and is to be traced.
+struct Frame<'k> {
+    k: &'k Kernel,
     task: TaskId,
     func: &'static str,
 }
 
 impl Drop for Entered<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(k) = self.k {
-            let func = self.func;
-            k.run.trace.borrow_mut().push(Record { task: self.task, event: Event::Exit { func } });
-            let slot = if self.task == TaskId::DANGLING { 0 } else { self.task.idx() };
-            if let Some(stack) = k.run.stacks.borrow_mut().get_mut(slot) {
-                stack.pop();
-            }
+        if let Some(frame) = &self.0 {
+            frame.left();
+        }
+    }
+}
+
+impl Frame<'_> {
+    #[cold]
+    fn left(&self) {
+        let Frame { k, task, func } = *self;
+        k.run.trace.borrow_mut().push(Record { task, event: Event::Exit { func } });
+        let slot = if task == TaskId::DANGLING { 0 } else { task.idx() };
+        if let Some(stack) = k.run.stacks.borrow_mut().get_mut(slot) {
+            stack.pop();
         }
     }
 }

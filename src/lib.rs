@@ -20,6 +20,7 @@
 //! | [`recorded`] | sequences recorded on real kernels, as scenarios |
 //! | `live` | the same on the running kernel (x86-64 Linux only) |
 //! | [`report`] | what is printed |
+//! | [`ask`] | what an ioctl answers: every operation on every state of a page, as a table |
 //!
 //! # What must never depend on what
 //! A module names only modules of its own row or of rows above. `mm`, `shmem`, `uffd`, `vfs` and `patch` call each other, as in the
@@ -50,6 +51,7 @@
 #![allow(clippy::question_mark)] // an exit that cannot be seen cannot be reviewed: no `?` in mirrored functions
 
 pub mod arena;
+pub mod ask;
 pub mod corpus;
 pub mod delta;
 pub mod entry;

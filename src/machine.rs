@@ -5,24 +5,25 @@
 //! on, until nothing moves any more. For a schedule of one's own, start operations ([`Machine::start`]) and [`Machine::step`]
 //! them from one preemption point to the next.
 
-use crate::entry::{self, End};
+use crate::entry::{self, Answer, End};
 use crate::event::{Event, Symptom};
 use crate::kernel::*;
 use crate::mm::locking::{self, LockId, LockMode};
 use crate::patch::Revision;
-use crate::point::Pause;
+use crate::point::{self, Pause};
 use crate::syscall::{Op, Outcome};
 use slab::Slab;
+use std::cell::Cell as StdCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 /// An operation under way.
 struct Running {
     task: TaskId,
     op: Op,
-    future: Pin<Box<dyn Future<Output = End>>>,
+    runner: Runner,
     pause: Option<Pause>,
     /// How many of [`Machine::steps`] were its own.
     own: u64,
@@ -63,15 +64,54 @@ pub struct Completed {
     pub outcome: Option<Outcome>,
 }
 
-/// Poll an operation as its task. Its end, or why it does not go on.
-fn poll_in(k: &Kernel, task: TaskId, future: &mut Pin<Box<dyn Future<Output = End>>>) -> Result<End, Option<Pause>> {
-    k.run.current.set(Some(task));
-    k.run.pause.set(None);
-    let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    k.run.current.set(None);
-    match polled {
-        Poll::Ready(end) => Ok(end),
-        Poll::Pending => Err(k.run.pause.get()),
+/// What a [`Runner`] is to do.
+enum Job {
+    /// Carry out an operation.
+    Op(Op),
+    /// Go on with the fault that the task was parked in.
+    Resume,
+}
+
+/// Where a [`Runner`] finds its job, and leaves how the job ended.
+#[derive(Default)]
+struct Desk {
+    job: StdCell<Option<Job>>,
+    answer: Answer,
+    end: StdCell<Option<End>>,
+}
+
+/// A stack to run operations on, one after the other: a future that never ends. An operation is over in the time that it takes to
+/// allocate the future that it needs.
+struct Runner {
+    desk: Rc<Desk>,
+    future: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Runner {
+    fn new(k: Rc<Kernel>) -> Runner {
+        let desk = Rc::new(Desk::default());
+        let shared = Rc::clone(&desk);
+        let future = Box::pin(async move {
+            loop {
+                let end = match shared.job.take() {
+                    Some(Job::Op(op)) => Some(entry::run_op(&k, &op, &shared.answer).await),
+                    Some(Job::Resume) => Some(entry::run_resumed(&k, &shared.answer).await),
+                    None => None,
+                };
+                shared.end.set(end);
+                point::rest().await;
+            }
+        });
+        Runner { desk, future }
+    }
+
+    /// Go on as this task. How its job ended, or why it does not go on.
+    fn poll_in(&mut self, k: &Kernel, task: TaskId) -> Result<End, Option<Pause>> {
+        k.run.current.set(Some(task));
+        k.run.pause.set(None);
+        let _ = self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        k.run.current.set(None);
+        self.desk.end.take().ok_or_else(|| k.run.pause.get())
     }
 }
 
@@ -80,6 +120,8 @@ pub struct Machine {
     /// The kernel. Plain data whenever [`Kernel::is_quiescent`].
     pub k: Rc<Kernel>,
     running: Slab<Running>,
+    /// Runners whose job has ended, and whose answer has been taken.
+    idle: Vec<Runner>,
     completed: Vec<Completed>,
     /// Steps made, but for those round a loop that somebody else must end.
     steps: u64,
@@ -94,12 +136,12 @@ impl Machine {
         let mm = crate::mm::fork::mm_alloc(&k);
         let group = k.sm().procs.insert(Process { mm: Some(mm), privileged: true, ..Process::default() });
         k.sm().tasks.insert(Task { group, ..Task::default() });
-        Machine { k, running: Slab::new(), completed: Vec::new(), steps: 0 }
+        Machine { k, running: Slab::new(), idle: Vec::new(), completed: Vec::new(), steps: 0 }
     }
 
     /// Go on with a quiescent kernel.
     pub fn resume(kernel: Kernel) -> Machine {
-        Machine { k: Rc::new(kernel), running: Slab::new(), completed: Vec::new(), steps: 0 }
+        Machine { k: Rc::new(kernel), running: Slab::new(), idle: Vec::new(), completed: Vec::new(), steps: 0 }
     }
 
     /// The first task of the first process.
@@ -146,44 +188,47 @@ impl Machine {
         }
     }
 
-    fn future(&self, op: Op) -> Pin<Box<dyn Future<Output = End>>> {
-        let k = Rc::clone(&self.k);
-        Box::pin(async move { entry::run_op(&k, &op).await })
+    /// An idle runner that is given something to do.
+    fn runner(&mut self, job: Job) -> &mut Runner {
+        if self.idle.is_empty() {
+            self.idle.push(Runner::new(Rc::clone(&self.k)));
+        }
+        let runner = self.idle.last_mut().expect("there is one");
+        runner.desk.job.set(Some(job));
+        runner
+    }
+
+    fn insert(&mut self, task: TaskId, op: Op) -> usize {
+        let runner = self.idle.pop().expect("it has just been given something to do");
+        self.running.insert(Running { task, op, runner, pause: None, own: 0, round: NEVER, since: NEVER })
     }
 
     fn spawn(&mut self, task: TaskId, op: Op) {
-        let future = self.future(op.clone());
-        self.running.insert(Running { task, op, future, pause: None, own: 0, round: NEVER, since: NEVER });
+        self.runner(Job::Op(op.clone()));
+        self.insert(task, op);
     }
 
     /// A parked fault that has been woken becomes a running operation again.
+    #[inline]
     fn unpark(&mut self) {
+        let any_parked = self.k.s().tasks.iter().any(|(_, t)| t.blocked.is_some());
+        if any_parked {
+            self.unpark_woken();
+        }
+    }
+
+    fn unpark_woken(&mut self) {
         let woken: Vec<(TaskId, UserAccess)> = {
             let s = self.k.s();
-            if s.tasks.iter().all(|(_, t)| t.blocked.is_none()) {
-                return;
-            }
-            s.tasks
-                .iter()
-                .filter(|(_, t)| t.state == TaskState::Running)
-                .filter_map(|(id, t)| t.blocked.as_ref().map(|b| (id, b.access)))
-                .collect()
+            let running = s.tasks.iter().filter(|(_, t)| t.state == TaskState::Running);
+            running.filter_map(|(id, t)| t.blocked.as_ref().map(|b| (id, b.access))).collect()
         };
         for (task, access) in woken {
             if self.running.iter().any(|(_, r)| r.task == task) {
                 continue;
             }
-            let k = Rc::clone(&self.k);
-            let future = Box::pin(async move { entry::run_resumed(&k).await });
-            self.running.insert(Running {
-                task,
-                op: entry::op_of(access),
-                future,
-                pause: None,
-                own: 0,
-                round: NEVER,
-                since: NEVER,
-            });
+            self.runner(Job::Resume);
+            self.insert(task, entry::op_of(access));
         }
     }
 
@@ -227,10 +272,12 @@ impl Machine {
         if let Some(Pause::Spin(_)) = r.pause {
             r.round = self.steps - r.own;
         }
-        match poll_in(&self.k, task, &mut r.future) {
+        match r.runner.poll_in(&self.k, task) {
             Ok(end) => {
-                let op = self.running.remove(key).op;
-                self.ended(task, op, end);
+                let Running { op, runner, .. } = self.running.remove(key);
+                let outcome = runner.desk.answer.take();
+                self.idle.push(runner);
+                self.ended(task, op, end, outcome);
             }
             Err(pause) => self.paused(key, pause),
         }
@@ -248,10 +295,10 @@ impl Machine {
         r.pause = pause;
     }
 
-    fn ended(&mut self, task: TaskId, op: Op, end: End) {
+    fn ended(&mut self, task: TaskId, op: Op, end: End, outcome: Option<Outcome>) {
         self.steps += 1;
         match end {
-            End::Returned(outcome) => self.completed.push(Completed { task, op, outcome: Some(outcome) }),
+            End::Returned => self.completed.push(Completed { task, op, outcome }),
             End::Blocked => {}
             End::Killed => {
                 self.completed.push(Completed { task, op, outcome: None });
@@ -264,14 +311,22 @@ impl Machine {
     }
 
     /// Let everything run that can, until nothing can go on. Afterwards a lock that nobody will ever release is reported.
+    #[inline]
     pub fn settle(&mut self) {
+        self.unpark();
+        if !self.running.is_empty() {
+            self.go_on();
+        }
+    }
+
+    fn go_on(&mut self) {
         loop {
-            self.unpark();
             let next = self.running.iter().filter(|(_, r)| self.can_go_on(r)).min_by_key(|(_, r)| r.task).map(|(key, _)| key);
             match next {
                 Some(key) => self.poll(key),
                 None => break,
             }
+            self.unpark();
         }
         if !self.running.is_empty() {
             self.report_dead_waits();
@@ -282,15 +337,15 @@ impl Machine {
     /// Other operations that ended meanwhile are in [`take_completed`](Machine::take_completed).
     pub fn run(&mut self, task: TaskId, op: &Op) -> Result<Option<Outcome>, Refused> {
         self.can_start(task)?;
-        let mut future = self.future(op.clone());
+        let k = Rc::clone(&self.k);
+        let runner = self.runner(Job::Op(op.clone()));
         // Most operations end at once: those never get into the table.
         let mut mine = None;
-        match poll_in(&self.k, task, &mut future) {
-            Ok(End::Returned(outcome)) => mine = Some(outcome),
-            Ok(end) => self.ended(task, op.clone(), end),
+        match runner.poll_in(&k, task) {
+            Ok(End::Returned) => mine = runner.desk.answer.take(),
+            Ok(end) => self.ended(task, op.clone(), end, None),
             Err(pause) => {
-                let new = Running { task, op: op.clone(), future, pause: None, own: 0, round: NEVER, since: NEVER };
-                let key = self.running.insert(new);
+                let key = self.insert(task, op.clone());
                 self.paused(key, pause);
             }
         }

@@ -3,11 +3,11 @@
 
 use clap::{Parser, Subcommand};
 use faultline::patch::Revision;
-use faultline::recorded::{Recording, Summary};
+use faultline::recorded::{Archive, Summary};
 use faultline::replay::Verdicts;
 use faultline::report::{findings, json, matrix::Review, reference, side, trace};
-use faultline::scenario::{Scenario, did_you_mean};
-use faultline::{corpus, rules};
+use faultline::scenario::{Scenario, did_you_mean, unknown};
+use faultline::{ask, corpus, rules};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -45,7 +45,7 @@ enum Command {
         #[arg(long, conflicts_with = "trace")]
         json: bool,
     },
-    /// Sequences recorded on real kernels (JSON lines), judged against the model of the same release
+    /// Sequences recorded on real kernels (JSON lines, or an archive made of them by --pack), judged against the model of the same release
     Recorded {
         /// Recordings
         #[arg(required = true)]
@@ -62,6 +62,9 @@ enum Command {
         /// The sequences as scenarios instead of judging them
         #[arg(long, conflicts_with_all = ["patch", "all"])]
         convert: bool,
+        /// The sequences as scenarios, compressed, into this file
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["patch", "all"])]
+        pack: Option<PathBuf>,
     },
     /// Scenarios on the kernel that is running here, and on the model of its release
     Live {
@@ -88,6 +91,41 @@ enum Command {
         /// A revision instead of the newest release that is not newer than the running kernel, for instance v6_12
         #[arg(long, value_name = "REVISION")]
         kernel: Option<String>,
+    },
+    /// What an ioctl, a load or a store answers: one page in detail, some as a table, or without arguments the whole table
+    Ask {
+        /// copy, copy-wp, zeropage, continue, continue-wp, poison, writeprotect, unprotect, load, store
+        operation: Option<String>,
+        /// Mappings: shared, private, anonymous
+        #[arg(long, value_name = "MAPPINGS")]
+        mapping: Option<String>,
+        /// Registrations: none, or missing, wp and minor joined by +
+        #[arg(long, value_name = "REGISTRATIONS")]
+        registration: Option<String>,
+        /// Page states, for instance hole,swapped
+        #[arg(long, value_name = "STATES")]
+        state: Option<String>,
+        /// Kernels: 5.14, 5.19, 6.1, 6.12, 6.18
+        #[arg(long, value_name = "KERNELS", conflicts_with = "patch")]
+        kernel: Option<String>,
+        /// Revisions instead of kernels, for instance v3,v4
+        #[arg(long, value_name = "REVISIONS")]
+        patch: Option<String>,
+        /// Protection of the mapping: rw or r
+        #[arg(long, default_value = "rw")]
+        protection: String,
+        /// Of loads and stores: with UFFD_FEATURE_SIGBUS
+        #[arg(long)]
+        sigbus: bool,
+        /// text, markdown or html
+        #[arg(long, default_value = "text")]
+        format: String,
+        /// The scenarios that were run, with the answers
+        #[arg(long, conflicts_with = "format")]
+        scenario: bool,
+        /// Look for the table's sequences in recordings, and print what the kernels answered (it belongs into src/ask/confirmed.txt)
+        #[arg(long, value_name = "RECORDING", num_args = 1.., conflicts_with_all = ["operation", "scenario", "format"])]
+        confirm: Vec<PathBuf>,
     },
     /// What there is: revisions, rules, operations, scenarios, remarks
     List {
@@ -136,12 +174,42 @@ fn run(command: Command) -> Answer {
     match command {
         Command::Review { paths, patch, json } => review(&paths, patch.as_deref(), json),
         Command::Replay { file, patch, trace, json } => replay(&file, patch.as_deref(), trace, json),
-        Command::Recorded { files, patch, only, all, convert } => recorded(&files, patch.as_deref(), &only, all, convert),
+        Command::Recorded { files, patch, only, all, convert, pack } => {
+            recorded(&files, patch.as_deref(), &only, all, convert, pack.as_deref())
+        }
         Command::Live { files, matrix, random: Some(programs), seed, no_observe, out, kernel, .. } => {
             debug_assert!(files.is_empty() && !matrix);
             live_random(programs, seed, !no_observe, &out, kernel.as_deref())
         }
         Command::Live { files, matrix, record, kernel, .. } => live(&files, matrix, record, kernel.as_deref()),
+        Command::Ask {
+            operation,
+            mapping,
+            registration,
+            state,
+            kernel,
+            patch,
+            protection,
+            sigbus,
+            format,
+            scenario,
+            confirm,
+        } => {
+            if !confirm.is_empty() {
+                return confirmed(&confirm);
+            }
+            let whole = [&operation, &mapping, &registration, &state].iter().all(|o| o.is_none()) && !sigbus;
+            let mut query = ask::Query { sigbus, protection: ask::Protection::from_word(&protection)?, ..ask::Query::default() };
+            query.operations = words(operation.as_deref(), query.operations, ask::Operation::from_word)?;
+            query.mappings = words(mapping.as_deref(), query.mappings, ask::Mapping::from_word)?;
+            query.registrations = words(registration.as_deref(), query.registrations, ask::Registration::from_word)?;
+            query.states = words(state.as_deref(), query.states, ask::State::from_word)?;
+            query.revisions = words(kernel.as_deref(), query.revisions, ask::kernel_from_word)?;
+            if patch.is_some() {
+                query.revisions = revisions(patch.as_deref())?;
+            }
+            answered(&query, whole, scenario, ask::document::Format::from_word(&format)?)
+        }
         Command::List { what } => list(what.as_deref()),
         Command::Explain { name } => explain(&name),
     }
@@ -189,29 +257,31 @@ fn replay(file: &str, patch: Option<&str>, with_trace: bool, as_json: bool) -> A
     Ok((text, code))
 }
 
-fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, convert: bool) -> Answer {
+fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, convert: bool, pack: Option<&Path>) -> Answer {
+    if pack.is_some() && files.len() > 1 {
+        return Err("error: --pack takes one recording; each becomes a file of its own".to_owned());
+    }
     let mut text = String::new();
     let mut code = 0;
     for path in files {
         let at = |e: String| format!("error: {}: {e}", path.display());
-        let content = std::fs::read_to_string(path).map_err(|e| {
-            at(if e.kind() == std::io::ErrorKind::InvalidData { "not a text; unpack it first".to_owned() } else { e.to_string() })
-        })?;
-        let mut recording = Recording::parse(&content).map_err(at)?;
-        recording.cases.retain(|c| c.id.starts_with(only));
-        if recording.cases.is_empty() {
+        let content = std::fs::read(path).map_err(|e| at(e.to_string()))?;
+        let mut archive = Archive::read(&content).map_err(at)?;
+        archive.cases.retain(|c| c.id.starts_with(only));
+        if archive.cases.is_empty() {
             return Err(at(format!("no sequence whose name begins with `{only}`")));
         }
         if convert {
-            for case in &recording.cases {
-                match faultline::recorded::convert(case) {
-                    Ok(scenario) => text.push_str(&format!("{scenario}\n")),
-                    Err((what, why)) => text.push_str(&format!("# {}: {what}: {why}\n\n", case.id)),
-                }
-            }
+            text.push_str(&archive.print());
+        }
+        if let Some(to) = pack {
+            let packed = archive.pack().map_err(|e| at(e.to_string()))?;
+            std::fs::write(to, packed).map_err(|e| format!("error: {}: {e}", to.display()))?;
+        }
+        if convert || pack.is_some() {
             continue;
         }
-        let revision = match (patch, recording.revision()) {
+        let revision = match (patch, archive.revision()) {
             (Some(_), _) => match revisions(patch)?[..] {
                 [one] => one,
                 _ => return Err("error: a recording is judged against one revision".to_owned()),
@@ -221,13 +291,45 @@ fn recorded(files: &[PathBuf], patch: Option<&str>, only: &str, all: bool, conve
                 return Err(at("its first line names no kernel that is modelled; choose one with --patch".to_owned()));
             }
         };
-        let summary = Summary::of(&recording, revision);
-        text.push_str(&format!("{}: Linux {}, {}", path.display(), recording.kernel, summary.print(revision, all)));
+        let summary = Summary::of(&archive, revision);
+        text.push_str(&format!("{}: Linux {}, {}", path.display(), archive.kernel, summary.print(revision, all)));
         if !summary.differ.is_empty() || !summary.see.is_empty() {
             code = DIFFERS;
         }
     }
     Ok((text, code))
+}
+
+/// Words joined by commas, or all there are.
+fn words<T>(text: Option<&str>, all: Vec<T>, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.map_or(Ok(all), |text| text.split(',').map(|word| one(word.trim())).collect())
+}
+
+fn answered(query: &ask::Query, whole: bool, scenario: bool, format: ask::document::Format) -> Answer {
+    if query.cells().is_empty() {
+        return Err(
+            "error: there is no such page: not every page state belongs to every mapping, and UFFD_FEATURE_SIGBUS is of loads \
+                    and stores; `faultline ask` without arguments shows all there are"
+                .to_owned(),
+        );
+    }
+    let text = match (scenario, whole) {
+        (true, _) => ask::document::scenarios(query),
+        (false, true) => ask::document::whole(query, format),
+        (false, false) => ask::document::some(query, format),
+    };
+    Ok((text, 0))
+}
+
+fn confirmed(files: &[PathBuf]) -> Answer {
+    let mut recordings = Vec::new();
+    for path in files {
+        let at = |e: String| format!("error: {}: {e}", path.display());
+        let content = std::fs::read(path).map_err(|e| at(e.to_string()))?;
+        recordings.push(Archive::read(&content).map_err(at)?);
+    }
+    let confirmed = ask::confirm::gather(&recordings).map_err(|e| format!("error: {e}"))?;
+    Ok((confirmed.print(), 0))
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
@@ -400,14 +502,6 @@ fn revisions(patch: Option<&str>) -> Result<Vec<Revision>, String> {
         return Err("error: --patch names no revision; `faultline list revisions` shows them".to_string());
     }
     Ok(revisions)
-}
-
-fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let hint = match did_you_mean(name, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known: {}", known.join(", ")),
-    };
-    format!("error: unknown {what} `{name}`; {hint}")
 }
 
 /// The scenarios that come with faultline, checked.

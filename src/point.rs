@@ -60,30 +60,33 @@ pub enum Pause {
     Dead,
 }
 
-/// See [`point`].
+/// See [`point`]. None: no other CPU runs here, or it has run.
 #[must_use = "a preemption point does nothing unless awaited"]
-pub struct Point<'k> {
+pub struct Point<'k>(Option<Preempted<'k>>);
+
+/// Where another CPU is about to run.
+struct Preempted<'k> {
     k: &'k Kernel,
     touch: Touch,
-    passed: bool,
 }
 
 /// Another CPU may run here, before `touch` takes effect.
 #[inline]
 pub fn point(k: &Kernel, touch: Touch) -> Point<'_> {
-    Point { k, touch, passed: false }
+    Point(if k.run.preempt.get() { Some(Preempted { k, touch }) } else { None })
 }
 
 impl Future for Point<'_> {
     type Output = ();
     #[inline]
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if self.passed || !self.k.run.preempt.get() {
-            return Poll::Ready(());
+        match self.0.take() {
+            Some(Preempted { k, touch }) => {
+                k.run.pause.set(Some(Pause::Point(touch)));
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
         }
-        self.passed = true;
-        self.k.run.pause.set(Some(Pause::Point(self.touch)));
-        Poll::Pending
     }
 }
 
@@ -137,6 +140,24 @@ impl Future for Spin<'_> {
         self.passed = true;
         self.k.run.pause.set(Some(Pause::Spin(self.what)));
         Poll::Pending
+    }
+}
+
+/// See [`rest`].
+#[must_use = "resting does nothing unless awaited"]
+pub struct Rest {
+    rested: bool,
+}
+
+/// Let go of the CPU between two operations: no mirrored function is under way.
+pub fn rest() -> Rest {
+    Rest { rested: false }
+}
+
+impl Future for Rest {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.rested, true) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

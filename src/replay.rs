@@ -221,12 +221,7 @@ pub fn moments(scenario: &Scenario, revision: Revision, choices: &[u8]) -> Vec<M
 }
 
 /// The same, with the rules that were found broken. Before the step `from` nothing is looked at.
-pub fn moments_and_rules(
-    scenario: &Scenario,
-    revision: Revision,
-    choices: &[u8],
-    from: usize,
-) -> (Vec<Moment>, Vec<BrokenAt>) {
+pub fn moments_and_rules(scenario: &Scenario, revision: Revision, choices: &[u8], from: usize) -> (Vec<Moment>, Vec<BrokenAt>) {
     let machine = Machine::new(revision, scenario.machine.config());
     let mut player = player(scenario, machine, choices, false);
     let mut moments = Vec::with_capacity(scenario.steps.len());

@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 7] = [
     &["scenario"],
     &["corpus", "replay", "random", "recorded"],
     &["live"],
-    &["report"],
+    &["report", "ask"],
 ];
 
 /// The state names the revision it runs and the locks it holds; nothing else of the mirrored code may appear below it.

@@ -14,7 +14,7 @@ const KERNELS: [Revision; 5] = [Noalloc, V5_19, V6_1, V6_12, V6_18];
 
 /// How the operations stand when nothing moves any more after them.
 fn answers(revision: Revision, lines: &str) -> Vec<String> {
-    let text = format!("question: what is the answer?\nmachine: swap=4\nthreads: main vcpu\n\n{lines}\n");
+    let text = format!("question: what is the answer?\nmachine: swap=4\nthreads: main vcpu other\n\n{lines}\n");
     let scenario = parse::scenario("here", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let replay = replay(&scenario, revision, &[], false);
     assert!(replay.unlike.is_empty(), "{revision}: {:?}", replay.unlike);
@@ -390,6 +390,75 @@ mincore(0x100000, 16384)"#;
 }
 
 #[test]
+fn mremap_looks_before_it_unmaps_and_moves_several_mappings_from_6_17_on() {
+    let two = r#"mmap(0x100000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+store(0x101000, 'A') = 0
+mprotect(0x101000, 4096, PROT_READ) = 0
+mmap(0x200000, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x200000"#;
+    let lines = |then: &[&str]| [&[two], then].concat().join("\n");
+    let both = "mremap(0x100000, 8192, 8192, MREMAP_MAYMOVE|MREMAP_FIXED, 0x300000)";
+    last_answers(&lines(&[both]), ["-1 EFAULT", "-1 EFAULT", "-1 EFAULT", "-1 EFAULT", "0x300000"]);
+    last_answers(
+        &lines(&[both, "load(0x301000)"]),
+        ["SIGSEGV_MAPERR", "SIGSEGV_MAPERR", "SIGSEGV_MAPERR", "SIGSEGV_MAPERR", "0x41"],
+    );
+    // What cannot be grown, or is not there, was found out after the new place had been unmapped.
+    let grow = "mremap(0x100000, 8192, 12288, MREMAP_MAYMOVE|MREMAP_FIXED, 0x200000) = -1 EFAULT";
+    let gone = "SIGSEGV_MAPERR";
+    last_answers(&lines(&[grow, "load(0x200000)"]), [gone, gone, gone, gone, "0x00"]);
+    let nothing = "mremap(0x500000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_FIXED, 0x200000) = -1 EFAULT";
+    last_answers(&lines(&[nothing, "load(0x200000)"]), [gone, "0x00", "0x00", "0x00", "0x00"]);
+    let none = "-1 EFAULT";
+    last_answers("mremap(0x500000, 8192, 4096, 0)", ["0x500000", none, none, none, none]);
+}
+
+#[test]
+fn a_watched_mapping_is_not_moved_together_with_others() {
+    let lines = r#"mmap(0x104000, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x104000
+mremap(0x100000, 20480, 20480, MREMAP_MAYMOVE|MREMAP_FIXED, 0x300000)"#;
+    last_answers(&watched(MISSING, lines), ["-1 EFAULT"; 5]);
+}
+
+#[test]
+fn a_mapping_with_private_pages_merges_with_one_without_from_6_16_on() {
+    // CONTINUE and COPY work inside of one mapping.
+    let lines = r#"mmap(0x100000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+mlock(0x101000, 4096) = 0
+munlock(0x101000, 4096) = 0
+userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {api=0xaa, features=0})
+ioctl(3, UFFDIO_REGISTER, {start=0x100000, len=8192, mode=UFFDIO_REGISTER_MODE_MISSING}) = 0
+madvise(0x100000, 8192, MADV_DONTNEED) = 0
+ioctl(3, UFFDIO_COPY, {dst=0x100000, src="C", len=8192, mode=0})"#;
+    let apart = "-1 ENOENT {copy=-ENOENT}";
+    last_answers(lines, [apart, apart, apart, apart, "0 {copy=8192}"]);
+}
+
+#[test]
+fn memory_that_was_never_touched_and_becomes_read_only_is_not_charged_from_6_5_on() {
+    for (revision, refused) in KERNELS.into_iter().zip([true, true, true, false, false]) {
+        let text = r#"question: is there room?
+machine: commit-limit=2
+
+mmap(0x100000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+mprotect(0x100000, 8192, PROT_READ) = 0
+mmap(0x200000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0)
+"#;
+        let scenario = parse::scenario("here", text).unwrap();
+        let run = replay(&scenario, revision, &[], false);
+        assert!(run.broken.is_empty(), "{revision}: {:?}", run.broken);
+        let Answer::Returned(outcome) = &run.rows[2].answer else { panic!() };
+        assert_eq!(outcome.ret.is_err(), refused, "{revision}");
+    }
+}
+
+#[test]
+fn ranges_below_mmap_min_addr_are_taken_as_any_other() {
+    let wake = "userfaultfd(O_NONBLOCK) = 3\nioctl(3, UFFDIO_API, {api=0xaa, features=0})\nioctl(3, UFFDIO_WAKE, {start=0x1000, len=4096})";
+    last_answers(wake, ["-1 EINVAL", "-1 EINVAL", "0", "0", "0"]);
+}
+
+#[test]
 fn a_delta_is_there_from_its_kernel_on() {
     for delta in Delta::ALL {
         let about = delta.about();
@@ -460,6 +529,22 @@ vcpu: store(0x100000, 'B')"#
     for revision in [V6_12, V6_18] {
         assert_eq!(answers(revision, &lines("UFFD_FEATURE_WP_ASYNC")).last().map(String::as_str), Some("0"), "{revision}");
     }
+}
+
+#[test]
+fn of_two_events_both_must_be_read_before_a_page_can_be_filled() {
+    // Two threads drop a page each; the first message is read while the second one waits.
+    let lines = r#"mmap(0x100000, 12288, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {api=0xaa, features=UFFD_FEATURE_EVENT_REMOVE})
+ioctl(3, UFFDIO_REGISTER, {start=0x100000, len=12288, mode=UFFDIO_REGISTER_MODE_MISSING})
+vcpu: madvise(0x100000, 4096, MADV_DONTNEED) <unfinished ...>
+other: madvise(0x101000, 4096, MADV_DONTNEED) <unfinished ...>
+read(3) = {REMOVE, start=0x100000, end=0x101000}
+ioctl(3, UFFDIO_ZEROPAGE, {start=0x102000, len=4096, mode=0})"#;
+    let done = "0 {zeropage=4096}";
+    let (again, told) = ("-1 EAGAIN", "-1 EAGAIN {zeropage=-EAGAIN}");
+    last_answers(lines, [done, again, again, told, told]);
 }
 
 /// What the last line asks to be seen, on each of [`KERNELS`]: `| place: facts` with the fact that differs left to each.

@@ -184,7 +184,9 @@ fn excuse(model: &Moment, kernel: &mut Moment) {
             }
         }
         // Without CONFIG_MEMORY_FAILURE the kernel has no other signal for poison.
-        (Out::Signal { sig: Signal::SIGBUS_MCEERR_AR, addr: m }, Out::Signal { sig: sig @ Signal::SIGBUS, addr: k }) if m == k => {
+        (Out::Signal { sig: Signal::SIGBUS_MCEERR_AR, addr: m }, Out::Signal { sig: sig @ Signal::SIGBUS, addr: k })
+            if m == k =>
+        {
             *sig = Signal::SIGBUS_MCEERR_AR;
         }
         _ => {}

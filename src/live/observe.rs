@@ -211,7 +211,10 @@ fn swap_is_free() -> bool {
 
 /// May this operation open or close files of the first process?
 fn touches_descriptors(op: &Op) -> bool {
-    matches!(op, Op::MemfdCreate { .. } | Op::Open { .. } | Op::Close { .. } | Op::Userfaultfd { .. } | Op::UffdRead { .. } | Op::Exit)
+    matches!(
+        op,
+        Op::MemfdCreate { .. } | Op::Open { .. } | Op::Close { .. } | Op::Userfaultfd { .. } | Op::UffdRead { .. } | Op::Exit
+    )
 }
 
 /// Does any operation name an address where the tested process has mappings of its own?
@@ -275,9 +278,8 @@ impl<'f> Observer<'f> {
                     self.descriptors(pid);
                 }
                 self.remember_files(pid, &entries);
-                let inode_locked = tested
-                    .blocked()
-                    .any(|(_, op)| matches!(op, Op::Pwrite { .. } | Op::Fallocate { .. } | Op::Ftruncate { .. }));
+                let inode_locked =
+                    tested.blocked().any(|(_, op)| matches!(op, Op::Pwrite { .. } | Op::Fallocate { .. } | Op::Ftruncate { .. }));
                 for (&fd, watched) in &self.files {
                     watched.look(fd, self.limited, inode_locked, self.own_smaps.as_mut(), &mut seen.0);
                 }
@@ -425,14 +427,7 @@ impl<'f> Observer<'f> {
 }
 
 impl Watched {
-    fn look(
-        &self,
-        fd: Fd,
-        limited: bool,
-        inode_locked: bool,
-        own_smaps: Option<&mut File>,
-        seen: &mut BTreeMap<Key, Seen>,
-    ) {
+    fn look(&self, fd: Fd, limited: bool, inode_locked: bool, own_smaps: Option<&mut File>, seen: &mut BTreeMap<Key, Seen>) {
         let Ok(size) = sys::size(self.file.as_fd()) else { return };
         let stat = (!limited).then(|| self.file.metadata().ok()).flatten();
         let blocks = stat.map_or(Envelope::Unseen, |stat| Envelope::Is(stat.blocks() as i64));

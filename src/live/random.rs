@@ -153,7 +153,11 @@ impl Case {
         };
         if let Some((step, differences)) = &self.sides.first {
             let first = differences.first().map_or("", |d| d.kind.as_str());
-            return Some((format!("{first} after {}", name(*step)), *step, differences.iter().map(Difference::to_string).collect()));
+            return Some((
+                format!("{first} after {}", name(*step)),
+                *step,
+                differences.iter().map(Difference::to_string).collect(),
+            ));
         }
         let stopped = self.sides.kernel.stopped.as_ref()?;
         let what = match stopped {
@@ -258,9 +262,10 @@ pub fn save(host: &Host, plan: &Plan, report: &Report, dir: &Path) -> io::Result
     let rules = report.findings.iter().map(|(rule, kind)| {
         (format!("rule-{rule}"), kind, format!("Does Linux {} break {rule}, as {} says?", host.release, plan.revision))
     });
-    let kinds = report.kinds.iter().map(|(name, kind)| {
-        (name.clone(), kind, format!("Why do {} and Linux {} differ: {name}?", plan.revision, host.release))
-    });
+    let kinds = report
+        .kinds
+        .iter()
+        .map(|(name, kind)| (name.clone(), kind, format!("Why do {} and Linux {} differ: {name}?", plan.revision, host.release)));
     for (name, kind, question) in rules.chain(kinds) {
         let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
         let name = name.split('-').filter(|w| !w.is_empty()).collect::<Vec<_>>().join("-");

@@ -708,8 +708,7 @@ fn perform(op: &Op, letters: Letters, data: u64, tid_of: impl Fn(u8) -> u32) -> 
 }
 
 /// `_IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)`, which linux-raw-sys does not have.
-const UFFDIO_POISON: u32 =
-    3 << 30 | (size_of::<raw::uffdio_poison>() as u32) << 16 | raw::UFFDIO << 8 | raw::_UFFDIO_POISON;
+const UFFDIO_POISON: u32 = 3 << 30 | (size_of::<raw::uffdio_poison>() as u32) << 16 | raw::UFFDIO << 8 | raw::_UFFDIO_POISON;
 
 fn map_flags(flags: MapFlags) -> u64 {
     flags.bits().into()

@@ -136,7 +136,8 @@ impl<'b> Tested<'b> {
             Forked::Child => tested(bench, initial),
             Forked::Parent(pid) => pid,
         };
-        let executors = (0..threads).map(|_| Executor { op: None, child: None, wchan: None, alive: false, tid: 0, pid: 0 }).collect();
+        let executors =
+            (0..threads).map(|_| Executor { op: None, child: None, wchan: None, alive: false, tid: 0, pid: 0 }).collect();
         let mut tested = Tested { bench, pid, executors };
         let since = Instant::now();
         for me in (0..initial).chain([EYE]) {

@@ -4,18 +4,21 @@
 //! The table is what lockdep would know: it notices a lock taken against the order, a sleeping lock taken under a spin lock,
 //! a lock released by somebody else, and a lock still held on return to user mode. Lock words would tell none of that.
 
+use crate::arena::ArenaId;
 use crate::event::{Event, Symptom};
 use crate::flags::PG_locked;
 use crate::kernel::{AnonVmaId, CtxId, InodeId, Kernel, MmId, PageId, TableId, TaskId};
 use crate::point::Pause;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// A lock, by the object it protects.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub enum LockId {
+pub enum LockKind {
     /// `inode->i_rwsem` (`inode_lock`), sleeping.
     Inode(InodeId),
     /// `mm->mmap_lock`, sleeping, readers and writer.
@@ -38,25 +41,135 @@ pub enum LockId {
     FaultPending(CtxId),
 }
 
+/// A [`LockKind`] in one word, since locks are compared all the time: its rank, its kind, its object.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "LockKind", from = "LockKind")]
+pub struct LockId(u64);
+
+/// Each under the name that it has in [`LockKind`].
+#[allow(non_snake_case, non_upper_case_globals)]
 impl LockId {
-    /// Position in the order of section "Lock ordering" of `mm/filemap.c` and `mm/rmap.c`: a lock may be taken only while
-    /// locks of lower rank (or the same, where nesting is annotated) are held.
-    fn rank(self) -> u8 {
-        match self {
-            LockId::Inode(_) => 10,
-            LockId::Mmap(_) => 20,
-            LockId::Page(_) => 30,
-            LockId::ShmemSwaplist => 35,
-            LockId::IMmap(_) => 40,
-            LockId::AnonVma(_) => 50,
-            LockId::Ptl(_) => 60,
-            LockId::Info(_) | LockId::ILock(_) | LockId::FaultPending(_) => 70,
+    /// See [`LockKind::Inode`].
+    #[inline]
+    pub fn Inode(inode: InodeId) -> LockId {
+        LockId::new(10, 0, inode.bits())
+    }
+    /// See [`LockKind::Mmap`].
+    #[inline]
+    pub fn Mmap(mm: MmId) -> LockId {
+        LockId::new(20, 1, mm.bits())
+    }
+    /// See [`LockKind::Page`].
+    #[inline]
+    pub fn Page(page: PageId) -> LockId {
+        LockId::new(30, 2, page.bits())
+    }
+    /// See [`LockKind::ShmemSwaplist`].
+    pub const ShmemSwaplist: LockId = LockId::new(35, 3, 0);
+    /// See [`LockKind::IMmap`].
+    #[inline]
+    pub fn IMmap(inode: InodeId) -> LockId {
+        LockId::new(40, 4, inode.bits())
+    }
+    /// See [`LockKind::AnonVma`].
+    #[inline]
+    pub fn AnonVma(anon_vma: AnonVmaId) -> LockId {
+        LockId::new(50, 5, anon_vma.bits())
+    }
+    /// See [`LockKind::Ptl`].
+    #[inline]
+    pub fn Ptl(table: TableId) -> LockId {
+        LockId::new(60, 6, table.bits())
+    }
+    /// See [`LockKind::Info`].
+    #[inline]
+    pub fn Info(inode: InodeId) -> LockId {
+        LockId::new(70, 7, inode.bits())
+    }
+    /// See [`LockKind::ILock`].
+    #[inline]
+    pub fn ILock(inode: InodeId) -> LockId {
+        LockId::new(70, 8, inode.bits())
+    }
+    /// See [`LockKind::FaultPending`].
+    #[inline]
+    pub fn FaultPending(ctx: CtxId) -> LockId {
+        LockId::new(70, 9, ctx.bits())
+    }
+}
+
+impl LockId {
+    /// `rank` is the position in the order of section "Lock ordering" of `mm/filemap.c` and `mm/rmap.c`: a lock may be taken only
+    /// while locks of lower rank (or the same, where nesting is annotated) are held.
+    const fn new(rank: u8, kind: u8, object: u32) -> LockId {
+        LockId((rank as u64) << 40 | (kind as u64) << 32 | object as u64)
+    }
+
+    /// See [`LockId::new`].
+    #[inline]
+    fn rank(self) -> u64 {
+        self.0 >> 40
+    }
+
+    /// Which lock it is.
+    pub fn kind(self) -> LockKind {
+        match (self.0 >> 32) as u8 {
+            0 => LockKind::Inode(self.object()),
+            1 => LockKind::Mmap(self.object()),
+            2 => LockKind::Page(PageId::from_bits(self.0 as u32)),
+            3 => LockKind::ShmemSwaplist,
+            4 => LockKind::IMmap(self.object()),
+            5 => LockKind::AnonVma(self.object()),
+            6 => LockKind::Ptl(self.object()),
+            7 => LockKind::Info(self.object()),
+            8 => LockKind::ILock(self.object()),
+            _ => LockKind::FaultPending(self.object()),
         }
     }
 
+    fn object<I: ArenaId>(self) -> I {
+        I::from_parts((self.0 >> 16) as u16, NonZeroU16::new(self.0 as u16).unwrap_or(NonZeroU16::MIN))
+    }
+
+    /// The page, if it is a page lock.
+    #[inline]
+    fn page(self) -> Option<PageId> {
+        if (self.0 >> 32) as u8 == 2 { Some(PageId::from_bits(self.0 as u32)) } else { None }
+    }
+
     /// A spin lock: no sleeping while it is held.
+    #[inline]
     pub fn spins(self) -> bool {
-        matches!(self, LockId::Ptl(_) | LockId::Info(_) | LockId::ILock(_) | LockId::FaultPending(_))
+        self.rank() >= 60
+    }
+}
+
+impl From<LockId> for LockKind {
+    fn from(lock: LockId) -> LockKind {
+        lock.kind()
+    }
+}
+
+impl From<LockKind> for LockId {
+    fn from(kind: LockKind) -> LockId {
+        match kind {
+            LockKind::Inode(inode) => LockId::Inode(inode),
+            LockKind::Mmap(mm) => LockId::Mmap(mm),
+            LockKind::Page(page) => LockId::Page(page),
+            LockKind::ShmemSwaplist => LockId::ShmemSwaplist,
+            LockKind::IMmap(inode) => LockId::IMmap(inode),
+            LockKind::AnonVma(anon_vma) => LockId::AnonVma(anon_vma),
+            LockKind::Ptl(table) => LockId::Ptl(table),
+            LockKind::Info(inode) => LockId::Info(inode),
+            LockKind::ILock(inode) => LockId::ILock(inode),
+            LockKind::FaultPending(ctx) => LockId::FaultPending(ctx),
+        }
+    }
+}
+
+impl fmt::Debug for LockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind().fmt(f)
     }
 }
 
@@ -94,7 +207,7 @@ pub struct Waiting {
 /// Could `task` take the lock now?
 pub fn is_free(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
     let s = k.s();
-    if let LockId::Page(page) = lock {
+    if let Some(page) = lock.page() {
         return s.mem_map.get(page.pfn as usize).is_none_or(|p| !p.flags.contains(PG_locked));
     }
     let conflicts = |m: LockMode| m == LockMode::Write || mode == LockMode::Write;
@@ -114,9 +227,35 @@ pub fn is_free(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
     true
 }
 
+/// Take a lock where one look at the table tells that nothing stands in the way: nobody waits for any lock, and every lock that is
+/// held, by whomever, has a lower rank. Then nobody holds this one, it is in order, and (spin locks having the highest ranks) no
+/// sleeping lock is taken under a spin lock. False: look closer, with [`check_order`] and [`is_free`].
+#[inline]
+fn take_clear(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
+    let s = &mut *k.sm_without_vmas();
+    if !s.waiting.is_empty() || s.held.spilled() || s.held.len() == s.held.inline_size() {
+        return false;
+    }
+    if s.held.iter().any(|h| h.lock.rank() >= lock.rank()) {
+        return false;
+    }
+    let page = match lock.page() {
+        Some(page) => match s.mem_map.get_mut(page.pfn as usize) {
+            Some(p) if p.generation == page.generation && p.refcount > 0 && !p.flags.contains(PG_locked) => Some(p),
+            _ => return false,
+        },
+        None => None,
+    };
+    s.held.push(Held { lock, task, mode });
+    if let Some(p) = page {
+        p.flags.insert(PG_locked);
+    }
+    true
+}
+
 fn take(k: &Kernel, lock: LockId, mode: LockMode) {
     let task = k.current();
-    if let LockId::Page(page) = lock {
+    if let Some(page) = lock.page() {
         k.page_mut(page).flags.insert(PG_locked);
     }
     let mut s = k.sm();
@@ -152,7 +291,8 @@ fn check_order(k: &Kernel, lock: LockId) {
 pub fn assert_held(k: &Kernel, lock: LockId, what: &str) {
     // Without a task there is nobody to race with.
     let Some(task) = k.run.current.get() else { return };
-    if !k.s().held.iter().any(|h| h.task == task && h.lock == lock) {
+    // The lock that guards a change is usually the one taken last.
+    if !k.s().held.iter().rev().any(|h| h.lock == lock && h.task == task) {
         k.report(Symptom::Unlocked, || format!("{what} changed without {lock:?}"));
     }
 }
@@ -186,6 +326,19 @@ impl Future for Acquire<'_> {
     type Output = ();
     #[inline]
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        let k = self.k;
+        let plain = !self.begun && !k.run.preempt.get() && !k.run.tracing.get();
+        if plain && take_clear(k, self.lock, self.mode, k.current()) {
+            return Poll::Ready(());
+        }
+        self.poll_closely()
+    }
+}
+
+impl Acquire<'_> {
+    /// With every look, and every event.
+    #[inline(never)]
+    fn poll_closely(&mut self) -> Poll<()> {
         let k = self.k;
         if !self.begun {
             self.begun = true;
@@ -221,19 +374,44 @@ pub fn try_acquire(k: &Kernel, lock: LockId, mode: LockMode) -> bool {
 }
 
 /// Release a lock. For the page lock the holder may be another task, as in the kernel.
+#[inline]
 pub fn release(k: &Kernel, lock: LockId, mode: LockMode) {
+    if k.run.tracing.get() || !release_last(k, Held { lock, task: k.current(), mode }) {
+        release_any(k, lock, mode);
+    }
+}
+
+/// Release the lock that was taken last, if it is this one.
+#[inline]
+fn release_last(k: &Kernel, held: Held) -> bool {
+    let s = &mut *k.sm_without_vmas();
+    if s.held.last() != Some(&held) {
+        return false;
+    }
+    if let Some(page) = held.lock.page() {
+        match s.mem_map.get_mut(page.pfn as usize) {
+            Some(p) if p.generation == page.generation && p.refcount > 0 => p.flags.remove(PG_locked),
+            _ => return false,
+        }
+    }
+    s.held.pop();
+    true
+}
+
+#[inline(never)]
+fn release_any(k: &Kernel, lock: LockId, mode: LockMode) {
     let task = k.current();
     let mut s = k.sm();
     let mine = s.held.iter().rposition(|h| h.lock == lock && h.mode == mode && h.task == task);
     let at = match mine {
-        None if matches!(lock, LockId::Page(_)) => s.held.iter().rposition(|h| h.lock == lock),
+        None if lock.page().is_some() => s.held.iter().rposition(|h| h.lock == lock),
         other => other,
     };
     if let Some(at) = at {
         s.held.remove(at);
     }
     drop(s);
-    if let LockId::Page(page) = lock {
+    if let Some(page) = lock.page() {
         k.page_mut(page).flags.remove(PG_locked);
     }
     if at.is_none() {

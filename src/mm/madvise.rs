@@ -421,7 +421,8 @@ async fn madvise_dontneed_free(
     Ok(())
 }
 
-/// MADV_POPULATE_READ and MADV_POPULATE_WRITE: fault in, as a load or store would.
+/// MADV_POPULATE_READ and MADV_POPULATE_WRITE: fault in, as a load or store would. MADV_POPULATE_WHOLE: it is not called for one
+/// VMA after the other, holes passed over, but once, without a VMA, and a hole ends it.
 ///
 /// Kernel:   mm/madvise.c:madvise_populate @ v5.14
 /// Fidelity: MIRROR
@@ -430,15 +431,14 @@ async fn madvise_dontneed_free(
 ///           a fatal signal
 async fn madvise_populate(
     k: &Kernel,
-    vma: VmaId,
+    mm: MmId,
+    mut vma: Option<VmaId>,
     prev: &mut Option<VmaId>,
     mut start: u64,
     end: u64,
     behavior: Advice,
 ) -> KResult {
     let write = behavior == Advice::MADV_POPULATE_WRITE;
-    let mm = k.vma(vma).vm_mm;
-    let mut vma = Some(vma);
     let mut locked = true;
     let mut retries = 0;
 
@@ -485,7 +485,8 @@ async fn madvise_populate(
 /// Kernel:   mm/madvise.c:madvise_remove @ v5.14
 /// Fidelity: TRIMMED(those checks of vfs_fallocate that a writable shared mapping has passed)
 /// Locks:    mmap_lock read held; dropped and taken again (`*prev` None); takes and drops the inode lock
-/// Errors:   EINVAL the VMA is mlocked or has no file; EACCES it is not shared and writable; those of fallocate(2)
+/// Errors:   EINVAL the VMA is mlocked or has no file; EACCES it is not shared and writable (MADV_REMOVE_MAYWRITE: and never can
+///           be); those of fallocate(2)
 async fn madvise_remove(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start: u64, end: u64) -> KResult {
     let v = k.vma(vma);
     let mm = v.vm_mm;
@@ -498,7 +499,9 @@ async fn madvise_remove(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start:
 
     let Some(f) = v.vm_file else { return Err(EINVAL) };
 
-    if !v.vm_flags.contains(VM_SHARED | VM_WRITE) {
+    // vma_is_shared_maywrite()
+    let needed = if k.has(Delta::MADV_REMOVE_MAYWRITE) { VM_SHARED | VM_MAYWRITE } else { VM_SHARED | VM_WRITE };
+    if !v.vm_flags.contains(needed) {
         return Err(EACCES);
     }
 
@@ -650,7 +653,9 @@ async fn madvise_vma(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start: u6
         Advice::MADV_COLD => madvise_cold(k, vma, prev, start, end).await,
         Advice::MADV_PAGEOUT => madvise_pageout(k, vma, prev, start, end).await,
         Advice::MADV_DONTNEED | Advice::MADV_DONTNEED_LOCKED => madvise_dontneed_free(k, vma, prev, start, end, behavior).await,
-        Advice::MADV_POPULATE_READ | Advice::MADV_POPULATE_WRITE => madvise_populate(k, vma, prev, start, end, behavior).await,
+        Advice::MADV_POPULATE_READ | Advice::MADV_POPULATE_WRITE => {
+            madvise_populate(k, k.vma(vma).vm_mm, Some(vma), prev, start, end, behavior).await
+        }
         Advice::MADV_GUARD_INSTALL => madvise_guard_install(k, vma, prev, start, end).await,
         Advice::MADV_GUARD_REMOVE => madvise_guard_remove(k, vma, prev, start, end).await,
         Advice::MADV_DONTFORK | Advice::MADV_DOFORK | Advice::MADV_WIPEONFORK | Advice::MADV_KEEPONFORK => {
@@ -731,6 +736,12 @@ async fn do_madvise(k: &Kernel, start: u64, len: u64, behavior: Advice) -> KResu
         mmap_write_lock(k, mm).await;
     } else {
         mmap_read_lock(k, mm).await;
+    }
+
+    if k.has(Delta::MADV_POPULATE_WHOLE) && matches!(behavior, Advice::MADV_POPULATE_READ | Advice::MADV_POPULATE_WRITE) {
+        let error = madvise_populate(k, mm, None, &mut None, start, end, behavior).await;
+        mmap_read_unlock(k, mm);
+        return error;
     }
 
     let (mut vma, mut prev) = find_vma_prev(k, mm, start);

@@ -422,6 +422,29 @@ async fn mmap_region(
     }
 }
 
+/// Does a seal against writing permit the mapping? Shared and read-only it may exist, and never become writable.
+///
+/// Kernel:   mm/memfd.c:memfd_check_seals_mmap, check_write_seal @ v6.13
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held for writing
+/// Errors:   EPERM shared and writable
+fn memfd_check_seals_mmap(k: &Kernel, file: FileId, vm_flags: &mut VmFlags) -> KResult {
+    let Some(mapping) = f_mapping(k, file) else { return Ok(()) };
+    if !k.inode(mapping).info.seals.intersects(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) {
+        return Ok(());
+    }
+    if !vm_flags.contains(VM_SHARED) {
+        return Ok(());
+    }
+    if vm_flags.contains(VM_WRITE) {
+        k.branch("sealed against writing: -EPERM");
+        return Err(EPERM);
+    }
+    k.branch("read-only mapping of a sealed file: not VM_MAYWRITE");
+    *vm_flags -= VM_MAYWRITE;
+    Ok(())
+}
+
 /// Check an mmap call and carry it out. `populate` says how many bytes are to be faulted in when the lock is dropped.
 ///
 /// Kernel:   mm/mmap.c:do_mmap @ v5.14
@@ -500,15 +523,6 @@ async fn do_mmap(
                 k.branch("shared mapping of a read-only descriptor: not VM_SHARED");
                 vm_flags -= VM_MAYWRITE | VM_SHARED;
             }
-            // memfd_check_seals_mmap: what can never be written to need not be refused.
-            if k.has(Delta::MEMFD_SEALED_READONLY)
-                && let Some(mapping) = f_mapping(k, file)
-                && k.inode(mapping).info.seals.intersects(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)
-                && !vm_flags.contains(VM_WRITE)
-            {
-                k.branch("read-only mapping of a sealed file: not VM_MAYWRITE");
-                vm_flags -= VM_MAYWRITE;
-            }
         } else if map_type != MAP_PRIVATE {
             return Err(EINVAL);
         }
@@ -518,6 +532,13 @@ async fn do_mmap(
         // No ->mmap.
         if !matches!(f.kind, FileKind::Inode(_)) {
             return Err(ENODEV);
+        }
+        // Before anything is unmapped, and whether or not the mapping is merged with one that was made before the seal.
+        if k.has(Delta::MEMFD_SEALED_READONLY) {
+            let err = memfd_check_seals_mmap(k, file, &mut vm_flags);
+            if err.is_err() {
+                return err.map(|()| 0);
+            }
         }
     } else if map_type == MAP_SHARED {
         pgoff = 0;

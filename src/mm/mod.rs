@@ -14,6 +14,7 @@ pub mod mlock;
 pub mod mmap;
 pub mod mprotect;
 pub mod mremap;
+mod mremap_vrm;
 pub mod page;
 pub mod page_alloc;
 pub mod page_io;

@@ -13,12 +13,13 @@ use crate::mm::mmap::{
     __do_munmap, UfList, copy_vma, do_munmap, find_vma, get_unmapped_area, mm_acct_memory, mm_unacct_memory,
     security_vm_enough_memory_mm, vma_next,
 };
+use crate::mm::mremap_vrm::do_mremap;
 use crate::mm::pgtable::{
     PMD_SIZE, Pmd, mm_alloc_pmd, mm_find_pmd, pmd_none, pte_alloc, pte_clear_uffd_wp, pte_marker_uffd_wp, pte_mksoft_dirty,
     pte_none, pte_offset_map, pte_offset_map_lock, pte_unmap_unlock, ptep_get, ptep_get_and_clear, set_pte_at,
 };
 use crate::mm::rmap::unlink_anon_vmas;
-use crate::mm::vma_merge::{anon_vma_lock, vma_adjust, vma_pages};
+use crate::mm::vma_merge::{anon_vma_lock, vma_adjust, vma_merge, vma_pages};
 use crate::uffd::events::{VmUserfaultfdCtx, mremap_userfaultfd_complete, mremap_userfaultfd_prep, userfaultfd_unmap_complete};
 use crate::vfs::f_mapping;
 
@@ -27,9 +28,11 @@ const PUD_SIZE: u64 = 1 << 30;
 
 /// `MREMAP_*`, as far as the model passes them on.
 #[derive(Clone, Copy)]
-struct MremapFlags {
-    fixed: bool,
-    dontunmap: bool,
+pub(super) struct MremapFlags {
+    /// MREMAP_FIXED.
+    pub(super) fixed: bool,
+    /// MREMAP_DONTUNMAP.
+    pub(super) dontunmap: bool,
 }
 
 /// Will the mapping not be watched any more once it has moved?
@@ -234,7 +237,7 @@ async fn move_page_tables(
 /// Fidelity: TRIMMED(max_map_count, KSM, vm_ops->mremap, PFN maps)
 /// Locks:    mmap_lock held for writing
 /// Errors:   ENOMEM; the entries are back at the old place then
-async fn move_vma(
+pub(super) async fn move_vma(
     k: &Kernel,
     mut vma: VmaId,
     mut old_addr: u64,
@@ -427,7 +430,7 @@ async fn mremap_to(
 /// Fidelity: MIRROR
 /// Locks:    mmap_lock held
 /// Errors:   none
-fn vma_expandable(k: &Kernel, vma: VmaId, delta: u64) -> bool {
+pub(super) fn vma_expandable(k: &Kernel, vma: VmaId, delta: u64) -> bool {
     let v = k.vma(vma);
     let end = v.vm_end.wrapping_add(delta);
     if end < v.vm_end {
@@ -442,7 +445,34 @@ fn vma_expandable(k: &Kernel, vma: VmaId, delta: u64) -> bool {
     true
 }
 
+/// `vma_lookup`: the VMA that covers the address.
+pub(super) fn vma_lookup(k: &Kernel, mm: MmId, addr: u64) -> Option<VmaId> {
+    find_vma(k, mm, addr).filter(|&vma| k.vma(vma).vm_start <= addr)
+}
+
+/// Let a VMA grow in place. MREMAP_EXTEND_MERGES: if it reaches the next one, and fits, they become one.
+///
+/// Kernel:   mm/mremap.c:mremap (the part in place) @ v5.14, vma_merge_extend @ v6.6
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held for writing
+/// Errors:   ENOMEM
+pub(super) async fn extend_vma(k: &Kernel, mm: MmId, vma: VmaId, addr: u64, old_len: u64, new_len: u64) -> KResult {
+    let v = k.vma(vma);
+    if !k.has(Delta::MREMAP_EXTEND_MERGES) {
+        let ret = vma_adjust(k, vma, v.vm_start, addr + new_len, v.vm_pgoff, None).await;
+        crate::VM_BUG_ON!(k, ret.is_ok() && vma_pages(&k.vma(vma)) < new_len >> PAGE_SHIFT);
+        return ret;
+    }
+    let start = addr + old_len;
+    let pgoff = v.vm_pgoff + ((start - v.vm_start) >> PAGE_SHIFT);
+    match vma_merge(k, mm, Some(vma), start, addr + new_len, v.vm_flags, v.anon_vma, v.vm_file, pgoff, v.ctx).await {
+        Some(_) => Ok(()),
+        None => Err(ENOMEM),
+    }
+}
+
 /// mremap(2). With `new`: MREMAP_MAYMOVE|MREMAP_FIXED, perhaps with MREMAP_DONTUNMAP; without: no flags, in place or not at all.
+/// MREMAP_LOOKS_FIRST: something must be mapped there. MREMAP_SEVERAL: as `mremap_vrm` has it.
 ///
 /// Kernel:   mm/mremap.c:mremap @ v5.14
 /// Fidelity: TRIMMED(MREMAP_MAYMOVE without MREMAP_FIXED; the lock is not killable)
@@ -456,6 +486,10 @@ pub async fn sys_mremap(k: &Kernel, old: u64, old_len: u64, new_len: u64, new: O
     let addr = old;
     let maymove = new.is_some();
     let flags = MremapFlags { fixed: new.is_some(), dontunmap };
+    if k.has(Delta::MREMAP_SEVERAL) {
+        let ret = do_mremap(k, mm, addr, old_len, new_len, new.unwrap_or(0), flags).await;
+        return ret.map(|addr| addr as i64);
+    }
     let mut locked = false;
     let mut downgraded = false;
     let mut charged = 0;
@@ -478,6 +512,9 @@ pub async fn sys_mremap(k: &Kernel, old: u64, old_len: u64, new_len: u64, new: O
     mmap_write_lock(k, mm).await;
     let mut new_addr = new.unwrap_or(0);
     let ret: KResult<u64> = 'out: {
+        if k.has(Delta::MREMAP_LOOKS_FIRST) && vma_lookup(k, mm, addr).is_none() {
+            break 'out Err(EFAULT);
+        }
         if flags.fixed || flags.dontunmap {
             break 'out mremap_to(
                 k,
@@ -513,10 +550,9 @@ pub async fn sys_mremap(k: &Kernel, old: u64, old_len: u64, new_len: u64, new: O
         let v = k.vma(vma);
         if old_len == v.vm_end - addr && vma_expandable(k, vma, new_len - old_len) {
             k.branch("there is room behind: grown in place");
-            if vma_adjust(k, vma, v.vm_start, addr + new_len, v.vm_pgoff, None).await.is_err() {
+            if extend_vma(k, mm, vma, addr, old_len, new_len).await.is_err() {
                 break 'out Err(ENOMEM);
             }
-            crate::VM_BUG_ON!(k, vma_pages(&k.vma(vma)) < new_len >> PAGE_SHIFT);
             if v.vm_flags.contains(VM_LOCKED) {
                 locked = true;
                 new_addr = addr;

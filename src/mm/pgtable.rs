@@ -165,6 +165,7 @@ pub fn zero_pte(prot: PageProt) -> PteVal {
 
 // ---- the walk -----------------------------------------------------------------------------------------------------------
 
+#[inline]
 fn child(k: &Kernel, table: TableId, idx: u32) -> Option<TableId> {
     match k.table(table).entries.get(idx) {
         Some(PtEntry::Table(t)) => Some(t),

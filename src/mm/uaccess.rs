@@ -9,6 +9,7 @@
 //! byte the same. What is written there vanishes. No scenario maps memory there.
 
 use crate::VM_BUG_ON;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::kernel::*;
 use crate::mm::fault::{hardware_access, kernel_mode_fault, read_frame, write_frame};
@@ -142,16 +143,20 @@ pub async fn copy_to_user(k: &Kernel, to: u64, from: Option<PageId>, from_offset
     0
 }
 
-/// Make a user range likely to be readable with page faults disabled: read a byte of each page.
+/// Make a user range likely to be readable with page faults disabled: read a byte of each page. FAULT_IN_PARTIAL: it is enough
+/// if something of it can be read.
 ///
-/// Kernel:   include/linux/pagemap.h:fault_in_pages_readable @ v5.14
+/// Kernel:   include/linux/pagemap.h:fault_in_pages_readable @ v5.14, mm/gup.c:fault_in_readable @ v5.16
 /// Fidelity: MIRROR
 /// Locks:    none held; may sleep
-/// Errors:   EFAULT a page is not readable
+/// Errors:   EFAULT a page (FAULT_IN_PARTIAL: the first page) is not readable
 pub async fn fault_in_pages_readable(k: &Kernel, uaddr: u64, size: u64) -> KResult {
     let _f = k.enter("fault_in_pages_readable", || format!("uaddr={uaddr:#x} size={size}"));
     if size == 0 {
         return Ok(());
+    }
+    if k.has(Delta::FAULT_IN_PARTIAL) {
+        return fault_in_readable(k, uaddr, size).await;
     }
     let end = uaddr.wrapping_add(size - 1);
     if uaddr > end {
@@ -172,6 +177,27 @@ pub async fn fault_in_pages_readable(k: &Kernel, uaddr: u64, size: u64) -> KResu
         return Err(EFAULT);
     }
     Ok(())
+}
+
+/// Read a byte of each page until one is not readable: what was reached is enough for the caller.
+///
+/// Kernel:   mm/gup.c:fault_in_readable @ v5.16
+/// Fidelity: MIRROR (what is left is compared with the size here, not by the caller)
+/// Locks:    none held; may sleep
+/// Errors:   EFAULT nothing is readable
+async fn fault_in_readable(k: &Kernel, start: u64, size: u64) -> KResult {
+    let mut uaddr = start;
+    if start.checked_add(size).is_none() {
+        return Err(EFAULT);
+    }
+    let end = page_align(start + size);
+    while uaddr < end {
+        if !get_user(k, uaddr).await {
+            break;
+        }
+        uaddr = page_align_down(uaddr) + PAGE_SIZE;
+    }
+    if uaddr == start { Err(EFAULT) } else { Ok(()) }
 }
 
 /// `__get_user` of one byte, for its side effect.

@@ -142,7 +142,10 @@ impl Look<'_> {
         let Some((size, blocks)) = at_once(&self.copy, task, shmem_getattr(&self.copy, inode)) else { return };
         let s = self.k.s();
         let Some(i) = s.inodes.get(inode) else { return };
-        seen_all.insert(Key::File(fd), Seen::File(FileSeen { size, blocks: Envelope::Is(blocks), swapped: Envelope::Is(i.info.swapped as u64) }));
+        seen_all.insert(
+            Key::File(fd),
+            Seen::File(FileSeen { size, blocks: Envelope::Is(blocks), swapped: Envelope::Is(i.info.swapped as u64) }),
+        );
         let file = s.files.iter().find(|(_, f)| f.kind == FileKind::Inode(inode)).map(|(id, _)| id);
         for index in looked_at(0..max_off(size)) {
             let slot = i.i_pages.get(index as u32);

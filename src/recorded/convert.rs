@@ -22,11 +22,11 @@ const SCRATCH: u64 = 0x5800_0000;
 const COORDINATOR: &str = "mon";
 
 /// An operation that a scenario cannot say, by its name and why.
-pub type NotCovered = (String, &'static str);
+pub type NotCovered = (String, String);
 type Result<T> = std::result::Result<T, NotCovered>;
 
-fn not_covered<T>(what: impl Into<String>, why: &'static str) -> Result<T> {
-    Err((what.into(), why))
+fn not_covered<T>(what: impl Into<String>, why: &str) -> Result<T> {
+    Err((what.into(), why.to_owned()))
 }
 
 #[derive(Default)]

@@ -2,19 +2,23 @@
 //! Sequences that were recorded on real kernels, judged against the model of the same release.
 //!
 //! A recording is a text of JSON lines: the first line names the kernel, each other line is a case with its operations and
-//! what they answered. [`convert()`] makes a scenario of a case; [`judge`] replays it and compares every answer: return values,
-//! errnos, out fields, messages, signals with their address, the bytes that loads got, who was blocked and when it went on.
+//! what they answered. [`convert()`] makes a scenario of a case, and an [`Archive`] keeps those; [`judge`] replays one and compares
+//! every answer: return values, errnos, out fields, messages, signals with their address, the bytes that loads got, who was
+//! blocked and when it went on.
 //! It compares what could be seen as well (`| ...` lines): files, mappings, page-table entries, page flags. A case whose answers
 //! are all alike may still differ in that.
 
+mod archive;
 mod convert;
 
+pub use archive::{Archive, Archived};
 pub use convert::{NotCovered, convert};
 
 use crate::observe::Difference;
 use crate::patch::Revision;
 use crate::replay::{Answer, replay};
-use crate::scenario::{self, Step};
+use crate::scenario::{self, Call, Expect, Step};
+use crate::syscall::Op;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -57,11 +61,6 @@ impl Recording {
             recording.cases.push(Case { id: id.to_owned(), steps: steps.clone(), memory_failure });
         }
         Ok(recording)
-    }
-
-    /// The revision that models this kernel.
-    pub fn revision(&self) -> Option<Revision> {
-        revision_of(&self.kernel)
     }
 }
 
@@ -110,16 +109,15 @@ pub const NAMED: &[(&str, &str)] = &[
         "two threads were woken by one call, and either may come first: a load sees the other's store or does not",
     ),
     ("unwatched-bytes", "the model holds four bytes of a page, and another one was read"),
-    ("mmap-min-addr", "an address below vm.mmap_min_addr is not mapped in the model, but is no error of its own either"),
 ];
 
 /// Run a case on a revision and compare.
-pub fn judge(case: &Case, revision: Revision) -> Finding {
-    let text = match convert(case) {
+pub fn judge(case: &Archived, revision: Revision) -> Finding {
+    let text = match &case.scenario {
         Ok(text) => text,
-        Err(why) => return Finding::NotCovered(why),
+        Err(why) => return Finding::NotCovered(why.clone()),
     };
-    let scenario = match scenario::parse::scenario(&case.id, &text) {
+    let scenario = match scenario::parse::scenario(&case.id, text) {
         Ok(scenario) => scenario,
         Err(errors) => return Finding::Differs { line: "(the converted text)".to_owned(), model: errors.to_string() },
     };
@@ -130,9 +128,10 @@ pub fn judge(case: &Case, revision: Revision) -> Finding {
         if let Answer::Sees { text, differs } = &unlike.got {
             if resumed_together(&scenario) && differs.iter().all(|d| ["load", "pread"].contains(&d.kind.as_str())) {
                 name = name.or(Some("woken-together"));
-                continue;
+            } else if name.is_none() && sees.is_none() {
+                // What differed for a reason before may well have left something else behind.
+                sees = Some(Finding::Sees { line, model: text.clone(), differs: differs.clone() });
             }
-            sees = sees.or(Some(Finding::Sees { line, model: text.clone(), differs: differs.clone() }));
             continue;
         }
         // A resumed line tells of the thread's last operation.
@@ -147,8 +146,7 @@ pub fn judge(case: &Case, revision: Revision) -> Finding {
             None => return Finding::Differs { line, model },
         }
     }
-    // What differs for a reason may well leave something else behind.
-    name.map(Finding::Named).or(sees).unwrap_or(Finding::Agrees)
+    sees.or(name.map(Finding::Named)).unwrap_or(Finding::Agrees)
 }
 
 /// Two or more operations went on after they were blocked.
@@ -161,15 +159,13 @@ fn named(scenario: &scenario::Scenario, line: &str, model: &str) -> Option<&'sta
     if byte && model.trim_start_matches("= ") == "?" {
         return Some("unwatched-bytes");
     }
-    if resumed_together(scenario) && line.contains("resumed> = 0x") && model.contains("0x") {
-        return Some("woken-together");
-    }
-    let low = |key: &str| {
-        let hex = line.split(key).nth(1).and_then(|rest| rest.strip_prefix("0x"))?;
-        let digits: String = hex.chars().take_while(char::is_ascii_hexdigit).collect();
-        u64::from_str_radix(&digits, 16).ok().filter(|&at| at < 0x1_0000)
-    };
-    (low("start=").is_some() || low("dst=").is_some()).then_some("mmap-min-addr")
+    // One of the two bytes must be what the other thread, which was waiting too, has stored.
+    let stored = scenario.steps.iter().filter_map(|s| match s {
+        Step::Op(Call { op: Op::Store { value, .. }, expect: Expect::Blocked, .. }) => Some(format!("0x{value:02x}")),
+        _ => None,
+    });
+    let other = |byte: String| line.ends_with(&byte) || model.ends_with(&byte);
+    (line.contains("resumed> = 0x") && stored.into_iter().any(other)).then_some("woken-together")
 }
 
 /// All cases of a recording.
@@ -189,9 +185,9 @@ pub struct Summary {
 
 impl Summary {
     /// Judge every case.
-    pub fn of(recording: &Recording, revision: Revision) -> Summary {
+    pub fn of(archive: &Archive, revision: Revision) -> Summary {
         let mut summary = Summary::default();
-        for case in &recording.cases {
+        for case in &archive.cases {
             match judge(case, revision) {
                 Finding::Agrees => summary.agree += 1,
                 Finding::Named(name) => *summary.named.entry(name).or_default() += 1,

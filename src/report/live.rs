@@ -27,7 +27,8 @@ pub fn render(scenario: &Scenario, host: &Host, revision: Revision, sides: &Side
     for (n, step) in scenario.steps.iter().enumerate() {
         let sides = [model.get(n), kernel.get(n)];
         let Step::Op(call) = step else { continue };
-        let who = |thread: usize| if scenario.threads.len() > 1 { format!("{}: ", scenario.threads[thread]) } else { String::new() };
+        let who =
+            |thread: usize| if scenario.threads.len() > 1 { format!("{}: ", scenario.threads[thread]) } else { String::new() };
         let _ = write!(out, "{:4}  {}{}", call.line, who(call.thread), print::op(&call.op));
         both(&mut out, &names, width, sides.map(|m| m.map_or("(not reached)".to_owned(), |m| answer(call, m))));
         open[call.thread] = Some(&call.op);
@@ -132,10 +133,16 @@ pub fn random(host: &Host, plan: &Plan, report: &Report, saved: &[PathBuf]) -> S
     if report.interrupted {
         let _ = writeln!(out, "  interrupted: {} programs were to be run", plan.programs);
     }
-    let _ = writeln!(out, "  {:8} agree in every answer{} ({percent:.3} %)", report.agree, if plan.look { " and in all that was seen" } else { "" });
+    let _ = writeln!(
+        out,
+        "  {:8} agree in every answer{} ({percent:.3} %)",
+        report.agree,
+        if plan.look { " and in all that was seen" } else { "" }
+    );
     let _ = writeln!(out, "  {:8} differ", report.programs - report.agree);
     if report.left_out > 0 {
-        let _ = writeln!(out, "  {:8} reclaims were left out on both sides: pages that are mapped more than once", report.left_out);
+        let _ =
+            writeln!(out, "  {:8} reclaims were left out on both sides: pages that are mapped more than once", report.left_out);
     }
     for (n, why) in &report.deaths {
         let _ = writeln!(out, "  program {n}: {why}");

@@ -4,7 +4,7 @@
 
 use crate::event::{Event, Record};
 use crate::kernel::{PteVal, SlotVal, TaskId};
-use crate::mm::locking::{LockId, LockMode};
+use crate::mm::locking::{LockId, LockKind, LockMode};
 use crate::replay::Replay;
 use std::fmt::Write;
 
@@ -136,17 +136,17 @@ fn describe(event: &Event) -> String {
 
 fn lock_name(lock: LockId, mode: LockMode) -> String {
     let how = if mode == LockMode::Read { " (read)" } else { "" };
-    match lock {
-        LockId::Inode(i) => format!("{i} i_rwsem{how}"),
-        LockId::Mmap(m) => format!("{m} mmap_lock{how}"),
-        LockId::Page(p) => format!("{p}"),
-        LockId::ShmemSwaplist => "shmem_swaplist_mutex".to_string(),
-        LockId::IMmap(i) => format!("{i} i_mmap_rwsem{how}"),
-        LockId::AnonVma(a) => format!("{a}{how}"),
-        LockId::Ptl(t) => format!("ptl of {t}"),
-        LockId::Info(i) => format!("{i} info->lock"),
-        LockId::ILock(i) => format!("{i} i_lock"),
-        LockId::FaultPending(c) => format!("{c} fault_pending_wqh.lock"),
+    match lock.kind() {
+        LockKind::Inode(i) => format!("{i} i_rwsem{how}"),
+        LockKind::Mmap(m) => format!("{m} mmap_lock{how}"),
+        LockKind::Page(p) => format!("{p}"),
+        LockKind::ShmemSwaplist => "shmem_swaplist_mutex".to_string(),
+        LockKind::IMmap(i) => format!("{i} i_mmap_rwsem{how}"),
+        LockKind::AnonVma(a) => format!("{a}{how}"),
+        LockKind::Ptl(t) => format!("ptl of {t}"),
+        LockKind::Info(i) => format!("{i} info->lock"),
+        LockKind::ILock(i) => format!("{i} i_lock"),
+        LockKind::FaultPending(c) => format!("{c} fault_pending_wqh.lock"),
     }
 }
 

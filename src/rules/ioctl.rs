@@ -163,7 +163,7 @@ impl Before {
         let live = s.mms.get(dst_mm).is_some_and(|m| m.mm_users > 0);
         let killed = s.tasks.get(task).is_none_or(|t| t.fatal_signal_pending);
         if ctx.state != UffdState::Running
-            || ctx.mmap_changing
+            || ctx.mmap_changing != 0
             || !live
             || killed
             || mode & !known != 0

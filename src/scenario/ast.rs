@@ -3,7 +3,7 @@
 
 use crate::errno::Errno;
 use crate::kernel::Config;
-use crate::mm::locking::LockId;
+use crate::mm::locking::LockKind;
 use crate::observe::{Key, Observation, Seen, Who};
 use crate::patch::Revision;
 use crate::point::{Pause, Touch};
@@ -390,17 +390,17 @@ impl TouchKind {
     /// What a paused future is about to do. None if it sleeps or is dead.
     pub fn of(pause: Pause) -> Option<TouchKind> {
         Some(match pause {
-            Pause::BeforeLock(lock, _) | Pause::Lock(lock, _) => match lock {
-                LockId::Inode(_) => TouchKind::InodeLock,
-                LockId::Mmap(_) => TouchKind::MmapLock,
-                LockId::Page(_) => TouchKind::PageLock,
-                LockId::ShmemSwaplist => TouchKind::Swaplist,
-                LockId::IMmap(_) => TouchKind::IMmap,
-                LockId::AnonVma(_) => TouchKind::AnonVma,
-                LockId::Ptl(_) => TouchKind::Ptl,
-                LockId::Info(_) => TouchKind::InfoLock,
-                LockId::ILock(_) => TouchKind::ILock,
-                LockId::FaultPending(_) => TouchKind::Waitqueue,
+            Pause::BeforeLock(lock, _) | Pause::Lock(lock, _) => match lock.kind() {
+                LockKind::Inode(_) => TouchKind::InodeLock,
+                LockKind::Mmap(_) => TouchKind::MmapLock,
+                LockKind::Page(_) => TouchKind::PageLock,
+                LockKind::ShmemSwaplist => TouchKind::Swaplist,
+                LockKind::IMmap(_) => TouchKind::IMmap,
+                LockKind::AnonVma(_) => TouchKind::AnonVma,
+                LockKind::Ptl(_) => TouchKind::Ptl,
+                LockKind::Info(_) => TouchKind::InfoLock,
+                LockKind::ILock(_) => TouchKind::ILock,
+                LockKind::FaultPending(_) => TouchKind::Waitqueue,
             },
             Pause::Point(touch) => match touch {
                 Touch::ReadSize(_) | Touch::WriteSize(_) => TouchKind::ISize,

@@ -120,6 +120,15 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
         .map(|(_, candidate)| candidate)
 }
 
+/// The answer to a name that is none of those that are known.
+pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    let hint = match did_you_mean(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known: {}", known.join(", ")),
+    };
+    format!("error: unknown {what} `{name}`; {hint}")
+}
+
 /// The note behind the `^^^` for a word that is none of the candidates.
 pub(super) fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     did_you_mean(word, candidates).map(|c| format!("did you mean `{c}`?"))

@@ -132,7 +132,7 @@ pub mod parse;
 pub mod print;
 
 pub use ast::*;
-pub use error::{Error, Errors, did_you_mean};
+pub use error::{Error, Errors, did_you_mean, unknown};
 
 /// Every operation as it is written, for reference pages. Requests of ioctl stand on their own.
 pub fn operations() -> impl Iterator<Item = &'static str> {

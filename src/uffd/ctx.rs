@@ -120,7 +120,7 @@ pub fn sys_userfaultfd(k: &Kernel, nonblock: bool, user_mode_only: bool) -> KRes
         user_mode_only,
         nonblock,
         released: false,
-        mmap_changing: false,
+        mmap_changing: 0,
         mm: Some(mm),
         refcount: 1,
         ..UserfaultfdCtx::default()

@@ -2,7 +2,9 @@
 //! `fs/userfaultfd.c`: non-cooperative events. Whoever changes the address space tells the monitor and waits until it has read
 //! that; until then `mmap_changing` keeps the monitor from filling pages at addresses that mean something else by now.
 
+use crate::VM_BUG_ON;
 use crate::WARN_ON_ONCE;
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::Event;
 use crate::flags::*;
@@ -88,10 +90,26 @@ async fn userfaultfd_event_wait_completion(k: &Kernel, ctx: CtxId, msg: UffdMsg)
             userfaultfd_ctx_put(k, release_new_ctx);
         }
     }
-    // A plain store, whoever else still waits with an event of his own.
     point(k, Touch::WriteCtx(ctx)).await;
-    k.ctx_mut(ctx).mmap_changing = false;
+    mmap_changing_dec(k, ctx);
     userfaultfd_ctx_put(k, ctx);
+}
+
+/// `ctx->mmap_changing = true`; MMAP_CHANGING_ATOMIC: `atomic_inc(&ctx->mmap_changing)`.
+fn mmap_changing_inc(k: &Kernel, ctx: CtxId) {
+    let atomic = k.has(Delta::MMAP_CHANGING_ATOMIC);
+    let mut c = k.ctx_mut(ctx);
+    c.mmap_changing = if atomic { c.mmap_changing + 1 } else { 1 };
+}
+
+/// `ctx->mmap_changing = false`, whoever else still waits with an event of his own; MMAP_CHANGING_ATOMIC: `atomic_dec`.
+fn mmap_changing_dec(k: &Kernel, ctx: CtxId) {
+    if !k.has(Delta::MMAP_CHANGING_ATOMIC) {
+        k.ctx_mut(ctx).mmap_changing = 0;
+        return;
+    }
+    k.ctx_mut(ctx).mmap_changing -= 1;
+    VM_BUG_ON!(k, k.ctx(ctx).mmap_changing < 0);
 }
 
 /// Fork copies a VMA: with EVENT_FORK the copy gets a child context, one per context of the parent; else it gets none.
@@ -132,7 +150,7 @@ pub fn dup_userfaultfd(k: &Kernel, vma: VmaId, fcs: &mut Vec<(CtxId, CtxId)>) ->
                 user_mode_only: parent.user_mode_only,
                 nonblock: parent.nonblock,
                 released: false,
-                mmap_changing: false,
+                mmap_changing: 0,
                 mm: Some(v.vm_mm),
                 refcount: 1,
                 ..UserfaultfdCtx::default()
@@ -140,7 +158,7 @@ pub fn dup_userfaultfd(k: &Kernel, vma: VmaId, fcs: &mut Vec<(CtxId, CtxId)>) ->
             mmgrab(k, v.vm_mm);
 
             userfaultfd_ctx_get(k, octx);
-            k.ctx_mut(octx).mmap_changing = true;
+            mmap_changing_inc(k, octx);
             fcs.push((octx, ctx));
             ctx
         }
@@ -184,7 +202,7 @@ pub fn mremap_userfaultfd_prep(k: &Kernel, vma: VmaId, vm_ctx: &mut VmUserfaultf
     if k.ctx(ctx).features.contains(UFFD_FEATURE_EVENT_REMAP) {
         *vm_ctx = Some(ctx);
         userfaultfd_ctx_get(k, ctx);
-        k.ctx_mut(ctx).mmap_changing = true;
+        mmap_changing_inc(k, ctx);
     } else {
         k.branch("no EVENT_REMAP: the moved mapping is not watched");
         disarm(k, vma, v.vm_flags - __VM_UFFD_FLAGS);
@@ -211,6 +229,18 @@ pub async fn mremap_userfaultfd_complete(k: &Kernel, vm_ctx: VmUserfaultfdCtx, f
     userfaultfd_event_wait_completion(k, ctx, UffdMsg::Remap { from, to, len }).await;
 }
 
+/// mremap has failed after the monitor was to be told: it will not be.
+///
+/// Kernel:   fs/userfaultfd.c:mremap_userfaultfd_fail @ v6.17
+/// Fidelity: MIRROR
+/// Locks:    none
+/// Errors:   none
+pub fn mremap_userfaultfd_fail(k: &Kernel, vm_ctx: VmUserfaultfdCtx) {
+    let Some(ctx) = vm_ctx else { return };
+    mmap_changing_dec(k, ctx);
+    userfaultfd_ctx_put(k, ctx);
+}
+
 /// madvise is about to drop a range. True: nobody wants to know, mmap_lock is still held. False: the monitor was told, and
 /// mmap_lock was dropped for that.
 ///
@@ -228,7 +258,7 @@ pub async fn userfaultfd_remove(k: &Kernel, vma: VmaId, start: u64, end: u64) ->
 
     userfaultfd_ctx_get(k, ctx);
     point(k, Touch::WriteCtx(ctx)).await;
-    k.ctx_mut(ctx).mmap_changing = true;
+    mmap_changing_inc(k, ctx);
     mmap_read_unlock(k, v.vm_mm);
 
     userfaultfd_event_wait_completion(k, ctx, UffdMsg::Remove { start, end }).await;
@@ -272,7 +302,7 @@ pub fn userfaultfd_unmap_prep(k: &Kernel, vma: VmaId, start: u64, end: u64, unma
         }
 
         userfaultfd_ctx_get(k, ctx);
-        k.ctx_mut(ctx).mmap_changing = true;
+        mmap_changing_inc(k, ctx);
         unmaps.push(UserfaultfdUnmapCtx { ctx, start, end });
     }
     Ok(())

@@ -78,7 +78,7 @@ pub(crate) fn in_wait_api(k: &Kernel, ctx: CtxId) -> bool {
 /// The look at mmap_changing before an ioctl does anything.
 async fn mmap_changing(k: &Kernel, ctx: CtxId) -> bool {
     point(k, Touch::ReadCtx(ctx)).await;
-    let changing = k.ctx(ctx).mmap_changing;
+    let changing = k.ctx(ctx).mmap_changing != 0;
     if changing {
         k.branch("an event waits to be read: -EAGAIN");
     }
@@ -102,7 +102,7 @@ pub async fn userfaultfd_wake(k: &Kernel, ctx: CtxId, start: u64, len: u64) -> O
     if in_wait_api(k, ctx) {
         return Outcome::err(EINVAL);
     }
-    if let Err(e) = validate_range(start, len) {
+    if let Err(e) = validate_range(k, start, len) {
         return Outcome::err(e);
     }
     // A length of 0 would wake everybody.
@@ -167,7 +167,7 @@ pub async fn userfaultfd_copy(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u
     if mmap_changing(k, ctx).await {
         return again(k);
     }
-    if let Err(e) = validate_range(dst, len) {
+    if let Err(e) = validate_range(k, dst, len) {
         return Outcome::err(e);
     }
     // The source is the monitor's business, but it must not wrap.
@@ -175,7 +175,7 @@ pub async fn userfaultfd_copy(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u
         return Outcome::err(EINVAL);
     }
     if k.has(Delta::UFFDIO_COPY_SRC)
-        && let Err(e) = validate_unaligned_range(src, len)
+        && let Err(e) = validate_unaligned_range(k, src, len)
     {
         return Outcome::err(e);
     }
@@ -200,7 +200,7 @@ pub async fn userfaultfd_zeropage(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
     if mmap_changing(k, ctx).await {
         return again(k);
     }
-    if let Err(e) = validate_range(start, len) {
+    if let Err(e) = validate_range(k, start, len) {
         return Outcome::err(e);
     }
     if mode & !UFFDIO_ZEROPAGE_MODE_DONTWAKE != 0 {
@@ -224,7 +224,7 @@ pub async fn userfaultfd_continue(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
     if mmap_changing(k, ctx).await {
         return again(k);
     }
-    if let Err(e) = validate_range(start, len) {
+    if let Err(e) = validate_range(k, start, len) {
         return Outcome::err(e);
     }
     if start.wrapping_add(len) <= start {
@@ -256,7 +256,7 @@ pub async fn userfaultfd_poison(k: &Kernel, ctx: CtxId, start: u64, len: u64, mo
     if mmap_changing(k, ctx).await {
         return again(k);
     }
-    if let Err(e) = validate_range(start, len) {
+    if let Err(e) = validate_range(k, start, len) {
         return Outcome::err(e);
     }
     if mode & !UFFDIO_POISON_MODE_DONTWAKE != 0 {
@@ -281,7 +281,7 @@ pub async fn userfaultfd_writeprotect(k: &Kernel, ctx: CtxId, start: u64, len: u
     if mmap_changing(k, ctx).await {
         return Outcome::err(EAGAIN);
     }
-    if let Err(e) = validate_range(start, len) {
+    if let Err(e) = validate_range(k, start, len) {
         return Outcome::err(e);
     }
     if mode & !(UFFDIO_WRITEPROTECT_MODE_DONTWAKE | UFFDIO_WRITEPROTECT_MODE_WP) != 0 {

@@ -123,7 +123,7 @@ pub async fn __mcopy_atomic(
                 // wrong by now.
                 point(k, Touch::ReadCtx(ctx)).await;
                 err = Err(EAGAIN);
-                if k.ctx(ctx).mmap_changing {
+                if k.ctx(ctx).mmap_changing != 0 {
                     k.branch("mmap_changing: -EAGAIN");
                     break 'out_unlock;
                 }
@@ -275,7 +275,7 @@ pub async fn mwriteprotect_range(k: &Kernel, dst_mm: MmId, ctx: CtxId, start: u6
     'out_unlock: {
         point(k, Touch::ReadCtx(ctx)).await;
         err = Err(EAGAIN);
-        if k.ctx(ctx).mmap_changing {
+        if k.ctx(ctx).mmap_changing != 0 {
             k.branch("mmap_changing: -EAGAIN");
             break 'out_unlock;
         }

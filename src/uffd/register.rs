@@ -34,20 +34,20 @@ pub const UFFD_API_REGISTER_MODES: u64 = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_R
 /// Fidelity: MIRROR
 /// Locks:    none
 /// Errors:   EINVAL
-pub(crate) fn validate_range(start: u64, len: u64) -> KResult {
+pub(crate) fn validate_range(k: &Kernel, start: u64, len: u64) -> KResult {
     if !start.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
     }
-    validate_unaligned_range(start, len)
+    validate_unaligned_range(k, start, len)
 }
 
-/// Is the range a whole number of pages long, and in user space?
+/// Is the range a whole number of pages long, and in user space? UFFD_BELOW_MMAP_MIN_ADDR: all of user space.
 ///
 /// Kernel:   fs/userfaultfd.c:validate_unaligned_range @ v6.6 (the rest of validate_range before)
 /// Fidelity: MIRROR
 /// Locks:    none
 /// Errors:   EINVAL
-pub(crate) fn validate_unaligned_range(start: u64, len: u64) -> KResult {
+pub(crate) fn validate_unaligned_range(k: &Kernel, start: u64, len: u64) -> KResult {
     let task_size = TASK_SIZE;
     if !len.is_multiple_of(PAGE_SIZE) {
         return Err(EINVAL);
@@ -55,7 +55,7 @@ pub(crate) fn validate_unaligned_range(start: u64, len: u64) -> KResult {
     if len == 0 {
         return Err(EINVAL);
     }
-    if start < MMAP_MIN_ADDR {
+    if !k.has(Delta::UFFD_BELOW_MMAP_MIN_ADDR) && start < MMAP_MIN_ADDR {
         return Err(EINVAL);
     }
     if start >= task_size {
@@ -86,10 +86,18 @@ pub(crate) fn vma_can_userfault(k: &Kernel, vma: VmaId, vm_flags: VmFlags, wp_as
     vma_is_anonymous(k, vma) || vma_is_shmem(k, vma)
 }
 
-/// The offset in the file that is given to vma_merge() for the part of a VMA from `start` on: that of the whole VMA, which is wrong where
-/// the part begins inside. UFFD_MERGE_PGOFF: its own.
-fn merge_pgoff(k: &Kernel, v: &Vma, start: u64) -> u64 {
-    if k.has(Delta::UFFD_MERGE_PGOFF) { v.vm_pgoff + ((start - v.vm_start) >> PAGE_SHIFT) } else { v.vm_pgoff }
+/// The offset that vma_merge is told for the part of a VMA from `start` on: of the whole VMA, although it belongs to vm_start.
+/// UFFD_MERGE_PGOFF: of the part.
+///
+/// Kernel:   fs/userfaultfd.c:userfaultfd_register, userfaultfd_unregister (vma_pgoff) @ v6.4
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held for writing
+/// Errors:   none
+fn merge_pgoff(k: &Kernel, vma: &Vma, start: u64) -> u64 {
+    if k.has(Delta::UFFD_MERGE_PGOFF) {
+        return vma.vm_pgoff + ((start - vma.vm_start) >> PAGE_SHIFT);
+    }
+    vma.vm_pgoff
 }
 
 /// UFFDIO_REGISTER: watch every VMA in the range; holes between them do not matter.
@@ -125,7 +133,7 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
         vm_flags |= VM_UFFD_MINOR;
     }
 
-    if let Err(e) = validate_range(start, len) {
+    if let Err(e) = validate_range(k, start, len) {
         k.branch("bad range: -EINVAL");
         return Outcome::err(e);
     }
@@ -212,19 +220,8 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
                 // The modes are replaced, not added to.
                 let new_flags = (v.vm_flags - __VM_UFFD_FLAGS) | vm_flags;
                 'next: {
-                    prev = vma_merge(
-                        k,
-                        mm,
-                        prev,
-                        start,
-                        vma_end,
-                        new_flags,
-                        v.anon_vma,
-                        v.vm_file,
-                        merge_pgoff(k, &v, start),
-                        Some(ctx),
-                    )
-                    .await;
+                    let pgoff = merge_pgoff(k, &v, start);
+                    prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, pgoff, Some(ctx)).await;
                     if let Some(merged) = prev {
                         vma = merged;
                         break 'next;
@@ -287,7 +284,7 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
     let mm = k.ctx(ctx).mm.unwrap_or(MmId::DANGLING);
     let wp_async = k.ctx(ctx).features.contains(UFFD_FEATURE_WP_ASYNC);
 
-    if let Err(e) = validate_range(start, len) {
+    if let Err(e) = validate_range(k, start, len) {
         k.branch("bad range: -EINVAL");
         return Outcome::err(e);
     }
@@ -371,9 +368,8 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
 
                 let new_flags = v.vm_flags - __VM_UFFD_FLAGS;
                 'next: {
-                    prev =
-                        vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, merge_pgoff(k, &v, start), None)
-                            .await;
+                    let pgoff = merge_pgoff(k, &v, start);
+                    prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, pgoff, None).await;
                     if let Some(merged) = prev {
                         vma = merged;
                         break 'next;
