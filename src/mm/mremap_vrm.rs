@@ -304,8 +304,7 @@ async fn remap_move(k: &Kernel, mm: MmId, vrm: &mut VmaRemapStruct) -> KResult<u
     let mut last_end = start;
     let mut seen_vma = false;
 
-    loop {
-        let Some(vma) = find_vma(k, mm, last_end).filter(|&vma| k.vma(vma).vm_start < end) else { break };
+    while let Some(vma) = find_vma(k, mm, last_end).filter(|&vma| k.vma(vma).vm_start < end) {
         let v = k.vma(vma);
         let addr = v.vm_start.max(start);
         let len = end.min(v.vm_end) - addr;
