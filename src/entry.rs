@@ -327,6 +327,22 @@ async fn read_zero(k: &Kernel, buf: u64, count: u64) -> KResult<u64> {
     Ok(cleared)
 }
 
+/// One of the ioctls of userfaultfd, which other files do not know.
+fn is_uffdio(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::UffdApi { .. }
+            | Op::UffdRegister { .. }
+            | Op::UffdUnregister { .. }
+            | Op::UffdWake { .. }
+            | Op::UffdCopy { .. }
+            | Op::UffdZeropage { .. }
+            | Op::UffdContinue { .. }
+            | Op::UffdPoison { .. }
+            | Op::UffdWriteprotect { .. }
+    )
+}
+
 async fn on_dev_zero(k: &Kernel, op: &Op) -> Outcome {
     match *op {
         Op::Pread { buf, count, .. } => match read_zero(k, user_addr(buf), count).await {
@@ -339,15 +355,7 @@ async fn on_dev_zero(k: &Kernel, op: &Op) -> Outcome {
         Op::Pwrite { count, .. } => Outcome::ok(count as i64),
         Op::Fstat { .. } => Outcome::ok(0).with(Out::Stat { size: 0, blocks: 0 }),
         Op::Fallocate { .. } => Outcome::err(ENODEV),
-        Op::UffdApi { .. }
-        | Op::UffdRegister { .. }
-        | Op::UffdUnregister { .. }
-        | Op::UffdWake { .. }
-        | Op::UffdCopy { .. }
-        | Op::UffdZeropage { .. }
-        | Op::UffdContinue { .. }
-        | Op::UffdPoison { .. }
-        | Op::UffdWriteprotect { .. } => Outcome::err(ENOTTY),
+        ref op if is_uffdio(op) => Outcome::err(ENOTTY),
         _ => Outcome::err(EINVAL),
     }
 }
@@ -389,6 +397,7 @@ async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
         Op::Pread { buf, count, offset, .. } if f.f_mode_read => (false, buf, count, offset),
         Op::Pwrite { buf, count, offset, .. } if f.f_mode_write => (true, buf, count, offset),
         Op::Pread { .. } | Op::Pwrite { .. } => return Outcome::err(EBADF),
+        ref op if is_uffdio(op) => return Outcome::err(ENOTTY),
         _ => return Outcome::err(EINVAL),
     };
     if !mm::exit::mmget_not_zero(k, mm) {

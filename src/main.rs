@@ -393,7 +393,7 @@ fn live_random(programs: u64, seed: u64, look: bool, out: &Path, kernel: Option<
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> Answer {
-    use faultline::live::{Live, Sides, Verdict, obstacle};
+    use faultline::live::{Live, Verdict, obstacle};
     use faultline::report::live as show;
     let scenarios: Vec<Scenario> = match (matrix, files) {
         (true, _) => builtin()?,
@@ -415,7 +415,7 @@ fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> A
             code = code.max(NOT_HERE);
             continue;
         }
-        let sides = Sides::of(scenario, revision, live.run(scenario), 0);
+        let sides = live.compare(scenario, revision);
         table.run(scenario, &sides);
         code = match sides.verdict() {
             Verdict::Differ => DIFFERS,

@@ -97,8 +97,13 @@ pub fn program(seed: u64, n: u64) -> Program {
     rng.fill(&mut bytes);
     let mut program = Program::from_bytes(&bytes);
     program.schedule.clear();
-    // What cannot be asked is left out. The tested processes share swap, and a fatal signal ends more than the one task that the
-    // model's programs mean.
+    program.prologue.swap = if without_swap(n) { 0 } else { SWAP };
+    adapt(program)
+}
+
+/// What this kernel cannot be asked is left out of a program.
+fn adapt(mut program: Program) -> Program {
+    // The tested processes share swap, and a fatal signal ends more than the one task that the model's programs mean.
     let not_here = |op: &Op| matches!(op, Op::Swapon { .. } | Op::Swapoff | Op::Kill { fatal: true, .. });
     program.ops.retain(|(_, op)| of_op(op).is_none() && !not_here(op));
     for (_, op) in &mut program.ops {
@@ -116,7 +121,6 @@ pub fn program(seed: u64, n: u64) -> Program {
             true
         }
     });
-    program.prologue.swap = if without_swap(n) { 0 } else { SWAP };
     program
 }
 
@@ -143,6 +147,8 @@ struct Case {
 }
 
 fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: bool) -> Case {
+    // What is left of a program that was made small may have to be adapted again.
+    let program = adapt(program.clone());
     let mut scenario = program.to_scenario();
     // Shrinking would take it away, but it is there.
     scenario.machine.swap = if dry { 0 } else { SWAP };
