@@ -225,6 +225,10 @@ deltas! {
         since: V6_12, merged: "v6.11", commit: "20dfa5b7adc5",
         notice: "a load that brings an exclusive page back from swap maps it writable",
     }
+    RSS_SUMMED {
+        since: V6_12, merged: "v6.17, and v6.12 stable", commit: "82241a83cd15",
+        notice: "/proc/PID/status gives the resident counters exactly, without what single CPUs or threads have not added yet",
+    }
     UFFDIO_EAGAIN_OUT {
         since: V6_12, merged: "v6.15, and v6.12 stable", commit: "95567729173e",
         notice: "while an event waits to be read, EAGAIN is written to the out field too",

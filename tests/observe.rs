@@ -92,7 +92,9 @@ fn markers_are_bits_of_pagemap() {
         "{FILE}userfaultfd(0) = 4
 ioctl(4, UFFDIO_API, {{api=0xaa, features=0x5000}}) = 0
 ioctl(4, UFFDIO_REGISTER, {{start=0x100000, len=0x4000, mode=0x3}}) = 0
+ioctl(4, UFFDIO_WRITEPROTECT, {{start=0x100000, len=0x1000, mode=0x1}}) = 0
 ioctl(4, UFFDIO_POISON, {{start=0x101000, len=0x1000, mode=0}}) = 0
+madvise(0x102000, 4096, MADV_GUARD_INSTALL) = 0
 "
     );
     let moment = last(&text, "v6_18");
@@ -100,7 +102,9 @@ ioctl(4, UFFDIO_POISON, {{start=0x101000, len=0x1000, mode=0}}) = 0
         let p = page(&moment, 0, addr);
         (p.present, p.swap, p.uffd_wp, p.guard)
     };
+    assert_eq!(bits(0x100000), (false, true, true, false));
     assert_eq!(bits(0x101000), (false, true, false, false));
+    assert_eq!(bits(0x102000), (false, true, false, true));
     assert_eq!(bits(0x103000), (false, false, false, false));
 }
 
@@ -191,4 +195,34 @@ fn unlike_facts_are_named_with_both_values() {
     gone.blocked = vec![2];
     let found: Vec<String> = observe::compare(&moment, &gone).iter().map(ToString::to_string).collect();
     assert_eq!(found, ["blocked: model , kernel thread 2", "page 0x103000: there: model yes, kernel no"]);
+}
+
+#[test]
+fn what_the_swap_backend_decides_may_be_anything() {
+    let swapped = "machine: swap=8
+mmap(0x100000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+store(0x100000, 0x41) = 0
+store(0x101000, 0x42) = 0
+madvise(0x100000, 4096, MADV_PAGEOUT) = 0
+";
+    let out = page(&last(swapped, "v6_18"), 0, 0x100000);
+    assert_eq!(out, PageSeen { swap: true, mincore: Envelope::Is(false), ..PageSeen::default() });
+    let back = last(&format!("{swapped}load(0x100000) = 0x41\n"), "v6_18");
+    let frame = page(&back, 0, 0x100000).frame.unwrap();
+    assert_eq!((frame.dirty, frame.swapcache, frame.anon), (Envelope::Any, Envelope::Any, true));
+    let Some(Seen::Vmas(vmas)) = back.seen.0.get(&Key::Vmas(0)) else { panic!() };
+    assert_eq!((vmas[0].kinds, vmas[0].rss, vmas[0].swap), (Envelope::Any, 2, 0));
+    // Of its neighbour, which never left, everything is known.
+    let frame = page(&back, 0, 0x101000).frame.unwrap();
+    assert_eq!((frame.dirty, frame.swapcache), (Envelope::Is(false), Envelope::Is(false)));
+}
+
+#[test]
+fn of_something_huge_both_ends_are_looked_at() {
+    let pages: Vec<u64> = observe::looked_at(0..3).collect();
+    assert_eq!(pages, [0, 1, 2]);
+    let edge = observe::EDGE;
+    assert_eq!(observe::looked_at(0..2 * edge + 1).count() as u64, 2 * edge);
+    let pages: Vec<u64> = observe::looked_at(7..1 << 40).collect();
+    assert_eq!((pages[0], pages[edge as usize], pages.len() as u64), (7, (1 << 40) - edge, 2 * edge));
 }

@@ -46,7 +46,7 @@ fn every_kind_of_answer_is_compared() {
 
 /// What could be seen after each operation, as it is recorded.
 const SEEN: &str = r#"{"meta":1,"kernel":"6.18.44"}
-{"id":"seen","steps":[{"op":"memfd f 2","x":"t0","r":0,"d":{"f":"size=8192 blk=0 swp=0k","f.0":"mi=0 cs=. sk=h","f.1":"mi=0 cs=. sk=h","~st":"noise"}},{"op":"mmap m0 shared f 0 2 rw","x":"t0","r":0,"d":{"m0":"[0-2 rw-s u=- rss=0 an=0 sc=0 sd=0 pc=0 pd=0 sw=0]","m0.0":"- mi=0","m0.1":"- mi=0"}},{"op":"touch w m0.0 0x42","x":"t0","r":0,"d":{"f":"size=8192 blk=8 swp=0k","f.0":"mi=1 cs=c sk=D b=42~00","m0":"[0-2 rw-s u=- rss=1 an=0 sc=0 sd=0 pc=0 pd=1 sw=0]","m0.0":"pfx mc=1 kf=UDMB b=42~ mi=1"}},{"op":"mlock m0.0 1","x":"t0","r":0,"d":{"m0":"[0-1 rw-s u=L rss=1 an=0 sc=0 sd=0 pc=0 pd=1 sw=0] [1-2 rw-s u=- rss=0 an=0 sc=0 sd=0 pc=0 pd=0 sw=0]","m0.0":"pfx mc=1 kf=UDMBuk b=42~ mi=1"}},{"op":"munlock m0.0 1","x":"t0","r":0},{"op":"madvise m0.0 1 pageout","x":"t0","r":0,"d":{"f":"size=8192 blk=8 swp=4k","f.0":"mi=0 cs=s sk=D","m0":"[0-2 rw-s u=- rss=0 an=0 sc=0 sd=0 pc=0 pd=0 sw=1]","m0.0":"- mi=0"}},{"op":"munmap m0.1 1","x":"t0","r":0,"d":{"m0":"[0-1 rw-s u=- rss=0 an=0 sc=0 sd=0 pc=0 pd=0 sw=1]","m0.1":"unmapped"}}]}
+{"id":"seen","steps":[{"op":"memfd f 2","x":"t0","r":0,"d":{"f":"size=8192 blk=0 swp=0k","f.0":"mi=0 cs=. sk=h","f.1":"mi=0 cs=. sk=h","~m0":"noise","~st":"shm=0 file=0 anon=9 swap=0"}},{"op":"mmap m0 shared f 0 2 rw","x":"t0","r":0,"d":{"m0":"[0-2 rw-s u=- rss=0 an=0 sc=0 sd=0 pc=0 pd=0 sw=0]","m0.0":"- mi=0","m0.1":"- mi=0"}},{"op":"touch w m0.0 0x42","x":"t0","r":0,"d":{"f":"size=8192 blk=8 swp=0k","f.0":"mi=1 cs=c sk=D b=42~00","m0":"[0-2 rw-s u=- rss=1 an=0 sc=0 sd=0 pc=0 pd=1 sw=0]","m0.0":"pfx mc=1 kf=UDMB b=42~ mi=1","~st":"shm=1 file=0 anon=9 swap=0"}},{"op":"mlock m0.0 1","x":"t0","r":0,"d":{"m0":"[0-1 rw-s u=L rss=1 an=0 sc=0 sd=0 pc=0 pd=1 sw=0] [1-2 rw-s u=- rss=0 an=0 sc=0 sd=0 pc=0 pd=0 sw=0]","m0.0":"pfx mc=1 kf=UDMBuk b=42~ mi=1"}},{"op":"munlock m0.0 1","x":"t0","r":0},{"op":"madvise m0.0 1 pageout","x":"t0","r":0,"d":{"f":"size=8192 blk=8 swp=4k","f.0":"mi=0 cs=s sk=D","m0":"[0-2 rw-s u=- rss=0 an=0 sc=0 sd=0 pc=0 pd=0 sw=1]","m0.0":"- mi=0"}},{"op":"munmap m0.1 1","x":"t0","r":0,"d":{"m0":"[0-1 rw-s u=- rss=0 an=0 sc=0 sd=0 pc=0 pd=0 sw=1]","m0.1":"unmapped"}}]}
 "#;
 
 #[test]
@@ -89,6 +89,8 @@ fn all_that_can_be_seen_is_compared() {
         ("kf=UDMB", "kf=Z", "KPF_ZERO_PAGE"),
         ("b=42~ mi", "b=43~ mi", "load"),
         ("unmapped", "- mi=0", "there"),
+        ("shm=1", "shm=2", "RssShmem"),
+        ("swap=0", "swap=1", "VmSwap"),
     ] {
         let text = SEEN.replacen(right, wrong, 1);
         assert_ne!(text, SEEN, "{right} is not in the recording");

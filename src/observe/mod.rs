@@ -228,7 +228,8 @@ pub struct FrameSeen {
     pub mapcount: u64,
 }
 
-/// RssAnon, RssFile, RssShmem, VmSwap in pages, as differences from the start of the scenario.
+/// RssAnon, RssShmem, VmSwap in pages, as differences from the start of the scenario. Any where the kernel does not sum the
+/// counters up exactly ([`Delta::RSS_SUMMED`](crate::delta::Delta)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RssSeen {
     /// RssAnon.

@@ -177,7 +177,10 @@ impl Look<'_> {
         let Some(m) = s.mms.get(mm) else { return };
         let vmas: Vec<&Vma> = m.mmap.iter().filter_map(|&v| s.vmas.get(v)).collect();
         seen_all.insert(Key::Vmas(who), Seen::Vmas(vmas.iter().map(|v| self.vma(&s, v)).collect()));
-        let count = |c: MmCounter| Envelope::Is(i64::from(m.rss_stat[c as usize]));
+        let count = |c: MmCounter| match self.k.has(Delta::RSS_SUMMED) {
+            true => Envelope::Is(i64::from(m.rss_stat[c as usize])),
+            false => Envelope::Any,
+        };
         let rss = RssSeen {
             anon: count(MmCounter::MM_ANONPAGES),
             shmem: count(MmCounter::MM_SHMEMPAGES),

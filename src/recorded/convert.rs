@@ -339,9 +339,15 @@ impl Converter {
             self.line(&who, &format!("<... resumed>{result}"));
         }
         for (key, value) in step["d"].as_object().into_iter().flatten() {
-            // What does not repeat from run to run.
-            if !key.starts_with('~') {
-                self.seen(key, value.as_str().unwrap_or(""))?;
+            let value = value.as_str().unwrap_or("");
+            if key == "~st" {
+                // Of the counters RssAnon is the recording program's own, too.
+                let words: Vec<&str> = value.split_whitespace().collect();
+                let field = |name| option(&words, name).unwrap_or("0");
+                let _ = writeln!(self.out, "| rss: shmem={} swap={}", field("shm"), field("swap"));
+            } else if !key.starts_with('~') {
+                // The others that begin so do not repeat from run to run.
+                self.seen(key, value)?;
             }
         }
         Ok(())
