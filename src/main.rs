@@ -393,7 +393,7 @@ fn live_random(programs: u64, seed: u64, look: bool, out: &Path, kernel: Option<
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> Answer {
-    use faultline::live::{Live, Sides, obstacle};
+    use faultline::live::{Live, Sides, Verdict, obstacle};
     use faultline::report::live as show;
     let scenarios: Vec<Scenario> = match (matrix, files) {
         (true, _) => builtin()?,
@@ -406,23 +406,30 @@ fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> A
     };
     let mut text = String::new();
     let mut code = 0;
+    let mut table = show::Matrix::default();
     let mut live = Live::new(host.clone());
     for scenario in &scenarios {
         if let Some(obstacle) = obstacle(scenario) {
+            table.not_run(scenario, obstacle.why());
             text.push_str(&format!("{}: not run: {}\n", scenario.path, obstacle.why()));
-            code = code.max(if matrix { 0 } else { NOT_HERE });
+            code = code.max(NOT_HERE);
             continue;
         }
         let sides = Sides::of(scenario, revision, live.run(scenario), 0);
-        if !sides.agree() {
-            code = DIFFERS;
-        }
-        if record {
-        } else if matrix {
-            text.push_str(&format!("{}: {}\n", scenario.name, show::verdict(scenario, &host, revision, &sides)));
+        table.run(scenario, &sides);
+        code = match sides.verdict() {
+            Verdict::Differ => DIFFERS,
+            Verdict::NotAsked(_) if code == 0 => NOT_HERE,
+            _ => code,
+        };
+        text.push_str(&if record {
+            faultline::scenario::print::scenario(&faultline::live::record(scenario, &sides.kernel))
         } else {
-            text.push_str(&show::render(scenario, &host, revision, &sides));
-        }
+            show::render(scenario, &host, revision, &sides)
+        });
+    }
+    if matrix {
+        return Ok((table.render(&host, revision), if table.differs() { DIFFERS } else { 0 }));
     }
     Ok((text, code))
 }

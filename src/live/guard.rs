@@ -9,7 +9,7 @@
 use super::sys::{self, Forked};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -57,14 +57,21 @@ impl Guard {
         }
     }
 
-    /// Swap with exactly so many pages. 0 is none.
-    pub fn swap(&mut self, slots: u64) -> Result<(), String> {
-        self.order(&format!("swap {slots}"))
+    /// Swap with exactly so many pages. 0 is none. Gives what is swapped to.
+    pub fn swap(&mut self, slots: u64) -> Result<PathBuf, String> {
+        self.order(&format!("swap {slots}")).map(PathBuf::from)
+    }
+
+    /// The same, but not switched on.
+    pub fn prepare(&mut self, slots: u64) -> Result<PathBuf, String> {
+        let path = self.swap(slots)?;
+        sys::swapoff(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(path)
     }
 
     /// How many bytes a read fault may map at once; None as it was.
     pub fn fault_around(&mut self, bytes: Option<u64>) -> Result<(), String> {
-        self.order(&bytes.map_or("fault-around".to_owned(), |bytes| format!("fault-around {bytes}")))
+        self.order(&bytes.map_or("fault-around".to_owned(), |bytes| format!("fault-around {bytes}"))).map(|_| ())
     }
 
     /// The guard's process.
@@ -72,10 +79,10 @@ impl Guard {
         self.pid
     }
 
-    fn order(&mut self, what: &str) -> Result<(), String> {
+    fn order(&mut self, what: &str) -> Result<String, String> {
         let sent = self.commands.as_mut().map(|c| writeln!(c, "{what}"));
         match sent {
-            Some(Ok(())) => self.answer().map(|_| ()),
+            Some(Ok(())) => self.answer(),
             _ => Err("the guard is gone".to_owned()),
         }
     }
@@ -98,7 +105,7 @@ impl Drop for Guard {
         drop(self.commands.take());
         sys::wait(self.pid as i32, true);
         // Nothing is left to do unless the guard was killed.
-        if let Ok(Some(mut notes)) = Notes::open(Duration::ZERO) {
+        if let Ok(Some(mut notes)) = Notes::open(Duration::ZERO, || true) {
             notes.undo();
         }
     }
@@ -116,10 +123,13 @@ fn guard(orders: PipeReader, mut replies: PipeWriter) -> ! {
         };
         replies.write_all(line.as_bytes()).is_ok()
     };
-    let mut notes = match Notes::open(QUEUE) {
+    // Nothing is ordered before the first answer: what can be read is the end, for the master is gone.
+    let gone = || sys::readable(&[orders.as_raw_fd()], 0)[0];
+    let mut notes = match Notes::open(QUEUE, gone) {
         Ok(Some(notes)) => notes,
         Ok(None) => {
-            say(Err("another run has had swap arranged for two minutes".to_owned()));
+            let wait = QUEUE.as_secs();
+            say(Err(format!("another run of faultline has had swap arranged for {wait} s; wait for it to end")));
             sys::exit(0)
         }
         Err(e) => {
@@ -134,10 +144,10 @@ fn guard(orders: PipeReader, mut replies: PipeWriter) -> ! {
             let mut words = line.split(' ');
             let done = match (words.next(), words.next().and_then(|n| n.parse().ok())) {
                 (Some("swap"), Some(slots)) => swap(&mut notes, slots),
-                (Some("fault-around"), bytes) => fault_around(&mut notes, bytes),
+                (Some("fault-around"), bytes) => fault_around(&mut notes, bytes).map(|()| String::new()),
                 _ => Err(format!("no such order: {line}")),
             };
-            if !say(done.map(|()| String::new())) {
+            if !say(done) {
                 break;
             }
         }
@@ -153,14 +163,14 @@ struct Notes {
 
 impl Notes {
     /// Open and lock them. None if somebody else has them for longer than this.
-    fn open(patience: Duration) -> Result<Option<Notes>, String> {
+    fn open(patience: Duration, give_up: impl Fn() -> bool) -> Result<Option<Notes>, String> {
         let mut errors = Vec::new();
         for path in NOTES {
             match OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path) {
                 Ok(file) => {
                     let since = Instant::now();
                     while !sys::lock(file.as_fd()) {
-                        if since.elapsed() >= patience {
+                        if since.elapsed() >= patience || give_up() {
                             return Ok(None);
                         }
                         std::thread::sleep(Duration::from_millis(20));
@@ -275,10 +285,10 @@ fn zram_gone(number: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn swap(notes: &mut Notes, slots: u64) -> Result<(), String> {
+fn swap(notes: &mut Notes, slots: u64) -> Result<String, String> {
     notes.undo_swap()?;
     if slots == 0 {
-        return Ok(());
+        return Ok(String::new());
     }
     // Readahead would bring in neighbours.
     notes.set(PAGE_CLUSTER, "0")?;
@@ -291,7 +301,7 @@ fn swap(notes: &mut Notes, slots: u64) -> Result<(), String> {
                 let Ok(dir) = fs::canonicalize(place) else { continue };
                 let path = dir.join(format!(".faultline-swap-{}", std::process::id()));
                 match swap_file(notes, &path, slots) {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => return Ok(path.to_string_lossy().into_owned()),
                     Err(e) => errors.push(format!("{}: {e}", path.display())),
                 }
             }
@@ -331,7 +341,7 @@ fn swap_file(notes: &mut Notes, path: &Path, slots: u64) -> Result<(), String> {
     })
 }
 
-fn zram(notes: &mut Notes, slots: u64) -> Result<(), String> {
+fn zram(notes: &mut Notes, slots: u64) -> Result<String, String> {
     let text = |e: io::Error| e.to_string();
     let number = fs::read_to_string(HOT_ADD).map_err(text)?.trim().to_owned();
     notes.note("zram", &number)?;
@@ -339,7 +349,7 @@ fn zram(notes: &mut Notes, slots: u64) -> Result<(), String> {
     let made = fs::write(format!("/sys/block/zram{number}/disksize"), ((slots + 1) * 4096).to_string())
         .and_then(|()| OpenOptions::new().write(true).open(&device)?.write_all_at(&header(slots), 0))
         .and_then(|()| sys::swapon(&device));
-    made.map_err(|e| {
+    made.map(|()| device.to_string_lossy().into_owned()).map_err(|e| {
         let _ = notes.undo_swap();
         text(e)
     })

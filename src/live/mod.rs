@@ -19,13 +19,16 @@ mod guard;
 mod observe;
 mod plan;
 pub mod random;
+mod record;
 mod sys;
 mod worker;
 
 pub use guard::Guard;
 pub use plan::{Obstacle, obstacle};
+pub use record::record;
 pub use worker::Stopped;
 
+use crate::errno::Errno;
 use crate::kernel::PAGE_SIZE;
 use crate::observe::{Difference, Moment, compare};
 use crate::patch::Revision;
@@ -35,6 +38,7 @@ use crate::scenario::{MachineSpec, Scenario, Step};
 use crate::syscall::{Op, Out, Outcome, Signal};
 use crew::{Heard, Teller};
 use observe::{Frames, Observer};
+use std::path::PathBuf;
 use std::time::Duration;
 use worker::{Bench, Tested};
 
@@ -131,10 +135,37 @@ impl Sides {
         Sides { model, kernel, first, broken }
     }
 
-    /// No difference, and all was seen.
-    pub fn agree(&self) -> bool {
-        self.first.is_none() && self.kernel.stopped.is_none()
+    /// In a word.
+    pub fn verdict(&self) -> Verdict<'_> {
+        match (&self.first, &self.kernel.stopped) {
+            (Some(_), _) => Verdict::Differ,
+            // An operation that never ends, as the model says that it does not.
+            (None, Some(Stopped::Stuck(_))) if self.broken.iter().any(|b| b.rule == ENDLESS) => Verdict::Agree,
+            (None, Some(stopped @ Stopped::Machine(_))) => Verdict::NotAsked(stopped),
+            (None, Some(_)) => Verdict::Differ,
+            (None, None) => Verdict::Agree,
+        }
     }
+
+    /// Rules that the kernel breaks: the model says so, and the kernel does what the model does.
+    pub fn findings(&self) -> impl Iterator<Item = &BrokenAt> {
+        let agree = self.verdict() == Verdict::Agree;
+        self.broken.iter().filter(move |_| agree)
+    }
+}
+
+/// The rule against operations that never end.
+const ENDLESS: &str = "no-endless-loop";
+
+/// How the two sides compare.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict<'s> {
+    /// In all that was seen.
+    Agree,
+    /// In something.
+    Differ,
+    /// They agree as far as the kernel could be asked.
+    NotAsked(&'s Stopped),
 }
 
 /// What the model does not know is no difference: bytes that it does not watch, and those that a frame's last owner left.
@@ -174,31 +205,82 @@ fn excuse(model: &Moment, kernel: &mut Moment) {
 pub struct Live {
     host: Host,
     guard: Option<Guard>,
-    swap: u64,
+    swap: Swap,
     fault_around: Option<u64>,
+}
+
+/// The swap device of a scenario.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+struct Swap {
+    /// Its pages; 0 if there is none.
+    slots: u64,
+    /// It is on when the scenario begins.
+    on: bool,
+    /// Where it is.
+    path: PathBuf,
+}
+
+impl Swap {
+    fn of(scenario: &Scenario) -> (u64, bool) {
+        let later = scenario.calls().find_map(|c| match c.op {
+            Op::Swapon { slots } => Some(slots.into()),
+            _ => None,
+        });
+        match u64::from(scenario.machine.swap) {
+            0 => (later.unwrap_or(0), false),
+            slots => (slots, true),
+        }
+    }
+
+    /// swapon and swapoff, which the watcher does: only this device is a scenario's business.
+    fn carry_out(&self, op: &Op) -> Option<Result<Outcome, Stopped>> {
+        let done = match *op {
+            Op::Swapon { slots } if u64::from(slots) == self.slots => sys::swapon(&self.path),
+            Op::Swapon { .. } => {
+                return Some(Err(Stopped::Machine("swap devices of several sizes in one scenario".to_owned())));
+            }
+            // Without a device there is nothing to switch off.
+            Op::Swapoff if self.slots == 0 => return Some(Ok(Outcome::err(Errno::EINVAL))),
+            Op::Swapoff => sys::swapoff(&self.path),
+            _ => return None,
+        };
+        Some(match done.map_err(|e| e.raw_os_error().unwrap_or(0)) {
+            Ok(()) => Ok(Outcome::ok(0)),
+            Err(number) => match Errno::ALL.iter().find(|e| e.num() == i64::from(number)) {
+                Some(errno) => Ok(Outcome::err(*errno)),
+                None => Err(Stopped::Unsaid(format!("errno {number} from swapon or swapoff"))),
+            },
+        })
+    }
 }
 
 impl Live {
     /// Nothing is arranged yet.
     pub fn new(host: Host) -> Live {
-        Live { host, guard: None, swap: 0, fault_around: None }
+        Live { host, guard: None, swap: Swap::default(), fault_around: None }
     }
 
     /// Make the machine as a scenario wants it. An error says why that is not possible.
-    pub fn arrange(&mut self, machine: &MachineSpec) -> Result<(), String> {
-        let swap = machine.swap.into();
+    pub fn arrange(&mut self, scenario: &Scenario) -> Result<(), String> {
+        let machine = &scenario.machine;
+        let (slots, on) = Swap::of(scenario);
         let fault_around =
             (machine.fault_around != MachineSpec::default().fault_around).then_some(machine.fault_around * PAGE_SIZE);
-        if (swap, fault_around) == (self.swap, self.fault_around) {
+        // A scenario may have left the device off.
+        let switched = scenario.calls().any(|c| matches!(c.op, Op::Swapon { .. } | Op::Swapoff));
+        let as_it_is = (slots, on) == (self.swap.slots, self.swap.on) && !(switched && slots > 0);
+        if as_it_is && fault_around == self.fault_around {
             return Ok(());
         }
         let guard = match &mut self.guard {
             Some(guard) => guard,
             none => none.insert(Guard::start()?),
         };
-        if swap != self.swap {
-            guard.swap(swap)?;
-            self.swap = swap;
+        if !as_it_is {
+            self.swap = Swap::default();
+            let path = if on || slots == 0 { guard.swap(slots)? } else { guard.prepare(slots)? };
+            // What was switched in the middle is not trusted again.
+            self.swap = Swap { slots, on: on && !switched, path };
         }
         if fault_around != self.fault_around {
             guard.fault_around(fault_around)?;
@@ -210,12 +292,13 @@ impl Live {
     /// Run a scenario that has no [`obstacle`].
     pub fn run(&mut self, scenario: &Scenario) -> Seen {
         let machine = |why: String| Seen { stopped: Some(Stopped::Machine(why)), ..Seen::default() };
-        if let Err(why) = self.arrange(&scenario.machine) {
+        if let Err(why) = self.arrange(scenario) {
             return machine(why);
         }
         let cpu = self.host.cpus.first().copied().unwrap_or(0);
+        let swap = &self.swap;
         let worker = crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Seen>| {
-            teller.tell(&carry_out(bench, frames, scenario, 0, false));
+            teller.tell(&carry_out(bench, frames, scenario, swap, 0, false));
         });
         let mut workers = match worker {
             Ok(worker) => [worker],
@@ -233,10 +316,10 @@ impl Live {
 
 /// Run a scenario in a new tested process. Before `from` nothing is looked at. With `lenient`, reclaim that is not possible is left
 /// out.
-fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, from: usize, lenient: bool) -> Seen {
+fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, from: usize, lenient: bool) -> Seen {
     let mut seen = Seen::default();
     sys::urgent(true);
-    let done = steps(bench, frames, scenario, from, lenient, &mut seen);
+    let done = steps(bench, frames, scenario, swap, from, lenient, &mut seen);
     sys::urgent(false);
     seen.stopped = done.err();
     seen
@@ -246,6 +329,7 @@ fn steps(
     bench: &Bench,
     frames: &Frames,
     scenario: &Scenario,
+    swap: &Swap,
     from: usize,
     lenient: bool,
     seen: &mut Seen,
@@ -266,7 +350,7 @@ fn steps(
                     }
                     outcome => Some(outcome?),
                 },
-                _ => None,
+                _ => swap.carry_out(&call.op).transpose()?,
             };
             match by_us {
                 Some(outcome) => moment.outcome = Some(outcome),

@@ -20,8 +20,6 @@ pub enum Obstacle {
     CommitLimit,
     /// `machine: soft-dirty=on`.
     SoftDirty,
-    /// swapon or swapoff in the middle.
-    Swap,
     /// More threads than are provided for.
     Threads,
     /// A buffer of the program's own that is longer than is provided for.
@@ -39,7 +37,6 @@ impl Obstacle {
             Obstacle::Frames => "machine: frames= would need a kernel that is short of memory",
             Obstacle::CommitLimit => "machine: commit-limit= would change the limit for everybody on this machine",
             Obstacle::SoftDirty => "machine: soft-dirty=on depends on how the kernel is configured",
-            Obstacle::Swap => "swapon and swapoff in the middle are not arranged",
             Obstacle::Threads => "too many threads",
             Obstacle::Buffer => "a buffer of more than 64 KiB",
             Obstacle::Everywhere => "madvise goes on behind holes, and would reach the memory of the program that tests",
@@ -75,7 +72,6 @@ pub fn obstacle(scenario: &Scenario) -> Option<Obstacle> {
 /// What stands in the way of this operation anywhere.
 pub(super) fn of_op(op: &Op) -> Option<Obstacle> {
     match *op {
-        Op::Swapon { .. } | Op::Swapoff => Some(Obstacle::Swap),
         Op::UffdCopy { src: UserBuf::Fill(_), len: n, .. } | Op::Pwrite { buf: UserBuf::Fill(_), count: n, .. }
             // Lengths that no kernel takes are refused before anything is copied.
             if n > ROOM as u64 && n < 1 << 46 =>

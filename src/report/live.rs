@@ -3,11 +3,12 @@
 
 use super::fold;
 use crate::live::random::{Kind, Plan, Report};
-use crate::live::{Host, Missing, Seen, Sides};
+use crate::live::{Host, Missing, Seen, Sides, Verdict};
 use crate::observe::Moment;
 use crate::patch::Revision;
 use crate::scenario::{Call, Scenario, Step, print};
 use crate::syscall::{Op, Outcome};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -54,7 +55,68 @@ pub fn render(scenario: &Scenario, host: &Host, revision: Revision, sides: &Side
     }
     out.push('\n');
     let _ = writeln!(out, "{}", verdict(scenario, host, revision, sides));
+    for b in sides.findings() {
+        let _ = writeln!(out, "finding about this kernel: {}, line {}: {}", b.rule, b.line, b.detail);
+    }
     out
+}
+
+/// Many scenarios, a line each, and how many there are of each sort.
+#[derive(Default)]
+pub struct Matrix {
+    lines: String,
+    agree: usize,
+    findings: usize,
+    differ: usize,
+    not_run: BTreeMap<String, usize>,
+}
+
+impl Matrix {
+    /// A scenario that was not run.
+    pub fn not_run(&mut self, scenario: &Scenario, why: &str) {
+        let _ = writeln!(self.lines, "{:32} not run: {why}", scenario.name);
+        *self.not_run.entry(why.to_owned()).or_default() += 1;
+    }
+
+    /// One that was.
+    pub fn run(&mut self, scenario: &Scenario, sides: &Sides) {
+        let text = match sides.verdict() {
+            Verdict::NotAsked(stopped) => return self.not_run(scenario, &stopped.to_string()),
+            Verdict::Agree => {
+                self.agree += 1;
+                let mut rules: Vec<&str> = sides.findings().map(|b| b.rule).collect();
+                rules.sort_unstable();
+                rules.dedup();
+                self.findings += usize::from(!rules.is_empty());
+                if rules.is_empty() { "agrees".to_owned() } else { format!("agrees; the kernel breaks {}", rules.join(" ")) }
+            }
+            Verdict::Differ => {
+                self.differ += 1;
+                match (&sides.first, &sides.kernel.stopped) {
+                    (Some((step, d)), _) => format!("DIFFERS after line {}: {}", line_of(scenario, *step), d[0]),
+                    (None, stopped) => format!("DIFFERS: {}", stopped.as_ref().map_or(String::new(), |s| s.to_string())),
+                }
+            }
+        };
+        let _ = writeln!(self.lines, "{:32} {text}", scenario.name);
+    }
+
+    /// All lines and the totals.
+    pub fn render(&self, host: &Host, revision: Revision) -> String {
+        let not_run: usize = self.not_run.values().sum();
+        let mut out = format!("{}\n{revision} and Linux {}, {} scenarios\n", self.lines, host.release, self.agree + self.differ + not_run);
+        let _ = writeln!(out, "  {:4} agree ({} of them show a promise that this kernel breaks)", self.agree, self.findings);
+        let _ = writeln!(out, "  {:4} differ", self.differ);
+        for (why, n) in &self.not_run {
+            let _ = writeln!(out, "  {n:4} not run: {why}");
+        }
+        out
+    }
+
+    /// Does any scenario differ?
+    pub fn differs(&self) -> bool {
+        self.differ > 0
+    }
 }
 
 /// What random programs have shown. `saved` has the file of each kind, those of the rules first.

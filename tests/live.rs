@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The running kernel, where the machine allows it. Where not, each test says what is missing and is skipped.
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// What it answers when the machine cannot be asked.
+const NOT_HERE: i32 = 3;
+
+fn faultline() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faultline"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    command
+}
+
+fn output(args: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = faultline().args(args).output().unwrap();
+    (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
+}
+
+/// Can this machine be asked? Says why not.
+fn possible() -> bool {
+    let (code, text) = output(&["live", "minor-bounce"]);
+    if code == Some(NOT_HERE) {
+        eprintln!("skipped: {text}");
+    }
+    code != Some(NOT_HERE)
+}
+
+#[test]
+fn scenarios_agree_with_the_running_kernel() {
+    if !possible() {
+        return;
+    }
+    for name in ["minor-bounce", "missing-copy", "fork-event", "truncate", "validation", "remap-event", "tmpfs-full", "sigbus-feature"] {
+        let (code, text) = output(&["live", name]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(" agree, in "), "{text}");
+    }
+}
+
+#[test]
+fn a_difference_is_found_and_told() {
+    if !possible() {
+        return;
+    }
+    // Base has neither write protection of shared memory nor CONTINUE of today.
+    let (code, text) = output(&["live", "copy-write-protected", "--kernel", "base"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("differ first after line ") && text.contains("\n      ! "), "{text}");
+}
+
+#[test]
+fn what_cannot_be_run_says_why() {
+    if !possible() {
+        return;
+    }
+    let (code, text) = output(&["live", "copy-truncate"]);
+    assert_eq!(code, Some(NOT_HERE), "{text}");
+    assert!(text.contains("not run: a race"), "{text}");
+}
+
+#[test]
+fn what_was_recorded_is_a_scenario_that_the_model_agrees_with() {
+    if !possible() {
+        return;
+    }
+    let (code, text) = output(&["live", "--record", "minor-bounce"]);
+    assert_eq!(code, Some(0), "{text}");
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorded.scn");
+    fs::write(&path, &text).unwrap();
+    let (code, replayed) = output(&["replay", path.to_str().unwrap(), "--patch", "v6_18"]);
+    assert_eq!(code, Some(0), "{replayed}");
+    assert!(!replayed.contains("not the promised one"), "{replayed}");
+}
+
+#[test]
+fn random_programs_run() {
+    if !possible() {
+        return;
+    }
+    let out = env!("CARGO_TARGET_TMPDIR");
+    let (code, text) = output(&["live", "--random", "240", "--seed", "1", "--out", out]);
+    if code == Some(NOT_HERE) {
+        eprintln!("skipped: {text}");
+        return;
+    }
+    assert!(text.starts_with("240 programs (seed 1)"), "{text}");
+    // Which programs agree depends on the kernel; most do on any.
+    let agree = text.lines().find_map(|l| l.trim().split_once(" agree in every answer")).unwrap().0;
+    assert!(agree.parse::<u32>().unwrap() > 200, "{text}");
+}
+
+/// The swap files of faultline that are on.
+fn swaps() -> Vec<String> {
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let names = swaps.lines().skip(1).filter_map(|l| l.split_ascii_whitespace().next());
+    names.filter(|n| n.contains("faultline-swap") || n.contains("zram")).map(str::to_owned).collect()
+}
+
+/// Processes that descend from this one or name it in their command line.
+fn processes(mark: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        let Ok(mut file) = fs::File::open(format!("/proc/{pid}/cmdline")) else { continue };
+        let mut text = Vec::new();
+        if file.read_to_end(&mut text).is_ok() && String::from_utf8_lossy(&text).contains(mark) {
+            found.push(format!("{pid}: {}", String::from_utf8_lossy(&text).replace('\0', " ")));
+        }
+    }
+    found
+}
+
+#[test]
+fn killed_at_any_moment_nothing_stays_behind() {
+    if !possible() {
+        return;
+    }
+    let settings = || {
+        ["/proc/sys/vm/page-cluster", "/sys/module/zswap/parameters/enabled"].map(|p| fs::read_to_string(p).unwrap_or_default())
+    };
+    let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
+    let (settings_before, mounts_before) = (settings(), mounts());
+    for (round, wait) in [5, 20, 40, 60, 90, 130, 180, 260, 400, 700, 1200].into_iter().enumerate() {
+        // The output folder marks the processes of this run.
+        let mark = format!("{}/killed-{}-{round}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        let mut run = faultline()
+            .args(["live", "--random", "1000000", "--seed", "7", "--out", &mark])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        run.kill().unwrap();
+        let status = run.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "it ended before it was killed: {status}");
+        let since = Instant::now();
+        while !processes(&mark).is_empty() && since.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(processes(&mark), Vec::<String>::new(), "after {wait} ms");
+    }
+    assert_eq!(mounts(), mounts_before);
+    // Another run may have its own swap now.
+    let since = Instant::now();
+    while !(swaps().is_empty() && settings() == settings_before) && since.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!((swaps(), settings()), (Vec::new(), settings_before));
+}
