@@ -221,6 +221,10 @@ deltas! {
         since: V6_12, merged: "v6.8", commit: "adef440691ba",
         notice: "UFFDIO_API and UFFDIO_REGISTER report UFFDIO_MOVE (which is not modelled)",
     }
+    UFFD_MFILL_LOCK {
+        since: V6_12, merged: "v6.9", commit: "867a43a34ff8",
+        notice: "UFFDIO_COPY and its like give a private mapping an anon_vma even where they are refused: fork(2) copies its pages then",
+    }
     SWAPIN_WRITABLE {
         since: V6_12, merged: "v6.11", commit: "20dfa5b7adc5",
         notice: "a load that brings an exclusive page back from swap maps it writable",

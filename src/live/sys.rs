@@ -574,13 +574,13 @@ fn perform(op: &Op, letters: Letters, data: u64, tid_of: impl Fn(u8) -> u32) -> 
                 if creat {
                     flags |= libc::O_CREAT;
                 }
+                // No memory is allocated here: another thread may be in a fork that lasts.
                 let (dir, name) = match path {
-                    Path::Mnt(letter) => (MNT, format!("{}", letter as char)),
-                    Path::DevZero => (libc::AT_FDCWD, "/dev/zero".to_owned()),
-                    Path::ProcSelfMem => (libc::AT_FDCWD, "/proc/self/mem".to_owned()),
-                    Path::ProcSelfFd(fd) => (libc::AT_FDCWD, format!("/proc/self/fd/{fd}")),
+                    Path::Mnt(letter) => (MNT, on_stack(format_args!("{}", letter as char))),
+                    Path::DevZero => (libc::AT_FDCWD, on_stack(format_args!("/dev/zero"))),
+                    Path::ProcSelfMem => (libc::AT_FDCWD, on_stack(format_args!("/proc/self/mem"))),
+                    Path::ProcSelfFd(fd) => (libc::AT_FDCWD, on_stack(format_args!("/proc/self/fd/{fd}"))),
                 };
-                let name = CString::new(name).unwrap_or_default();
                 match call(libc::SYS_openat, dir as u64, name.as_ptr() as u64, flags as u64, 0o600) {
                     // There is no /mnt to look in.
                     e if e == -i64::from(libc::EBADF) && dir == MNT => -i64::from(libc::ENOENT),
@@ -691,7 +691,8 @@ fn perform(op: &Op, letters: Letters, data: u64, tid_of: impl Fn(u8) -> u32) -> 
                 // poll itself does not know a closed descriptor as an error.
                 if poll.revents & libc::POLLNVAL != 0 { -i64::from(libc::EBADF) } else { ret }
             }
-            Op::Fork => result(libc::fork().into()),
+            // Not the library's fork: it takes the locks of malloc, and keeps them while an event waits to be read.
+            Op::Fork => call(libc::SYS_fork, 0, 0, 0, 0),
             Op::Exit => libc::_exit(0),
             Op::Kill { task, fatal } => {
                 let signal = if fatal { libc::SIGKILL } else { libc::SIGUSR1 };
@@ -710,6 +711,14 @@ fn perform(op: &Op, letters: Letters, data: u64, tid_of: impl Fn(u8) -> u32) -> 
 /// `_IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)`, which linux-raw-sys does not have.
 const UFFDIO_POISON: u32 = 3 << 30 | (size_of::<raw::uffdio_poison>() as u32) << 16 | raw::UFFDIO << 8 | raw::_UFFDIO_POISON;
 
+/// A short string that ends with a zero byte.
+fn on_stack(text: std::fmt::Arguments<'_>) -> [u8; 48] {
+    let mut out = [0; 48];
+    // What does not fit is cut off; the last byte stays zero.
+    let _ = io::Write::write_fmt(&mut &mut out[..47], text);
+    out
+}
+
 fn map_flags(flags: MapFlags) -> u64 {
     flags.bits().into()
 }
@@ -725,7 +734,7 @@ fn mount_tmpfs(size: u64) -> i64 {
         if fs < 0 {
             return fs;
         }
-        let size = CString::new(size.to_string()).unwrap_or_default();
+        let size = on_stack(format_args!("{size}"));
         // FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE.
         let mut ret = result(libc::syscall(libc::SYS_fsconfig, fs, 1, c"size".as_ptr(), size.as_ptr(), 0));
         if ret >= 0 {

@@ -233,6 +233,8 @@ impl<'b> Tested<'b> {
             return Standing::Blocked;
         }
         match self.state(me) {
+            // The first thread may be dead before the others, which still have the memory.
+            None | Some('Z' | 'X') if !is_gone(self.executors[me].pid) => Standing::Moving,
             None | Some('Z' | 'X') => Standing::Dead,
             Some('S' | 'D') => Standing::Asleep,
             _ => Standing::Moving,
@@ -322,11 +324,7 @@ impl<'b> Tested<'b> {
         }
         // A process may have died while all its threads were idle, by a signal from another one.
         for (me, pid) in self.processes() {
-            let gone = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-                Ok(stat) => stat.rsplit(") ").next().is_some_and(|s| s.starts_with(['Z', 'X'])),
-                Err(_) => true,
-            };
-            if gone {
+            if is_gone(pid) {
                 self.bury(me);
             }
         }
@@ -414,6 +412,13 @@ impl<'b> Tested<'b> {
             other => return Err(Stopped::Unsaid(format!("an event of type {other:#x}"))),
         })
     }
+}
+
+/// Has the process ended, with all its threads?
+fn is_gone(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let dead = stat.rsplit(") ").next().is_some_and(|s| s.starts_with(['Z', 'X']));
+    dead && std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |dir| dir.count()) <= 1
 }
 
 impl Drop for Tested<'_> {

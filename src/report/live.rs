@@ -141,6 +141,13 @@ pub fn random(host: &Host, plan: &Plan, report: &Report, saved: &[PathBuf]) -> S
         if plan.look { " and in all that was seen" } else { "" }
     );
     let _ = writeln!(out, "  {:8} differ", report.programs - report.agree);
+    let once: u64 = report.once.values().sum();
+    if once > 0 {
+        let _ = writeln!(out, "  {once:8} of those that agree did so only when they were run again:");
+        for (name, n) in &report.once {
+            let _ = writeln!(out, "  {n:12} {name}");
+        }
+    }
     if report.left_out > 0 {
         let _ =
             writeln!(out, "  {:8} reclaims were left out on both sides: pages that are mapped more than once", report.left_out);

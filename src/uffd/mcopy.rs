@@ -119,6 +119,18 @@ pub async fn __mcopy_atomic(
             mmap_read_lock(k, dst_mm).await;
 
             'out_unlock: {
+                // uffd_mfill_lock: a private VMA can be locked alone only once it has an anon_vma. It gets one whether or not
+                // anything comes of the call.
+                if k.has(Delta::UFFD_MFILL_LOCK)
+                    && let Some(vma) = find_vma(k, dst_mm, dst_start)
+                    && k.vma(vma).vm_start <= dst_start
+                    && !k.vma(vma).vm_flags.contains(VM_SHARED)
+                    && anon_vma_prepare(k, vma).await.is_err()
+                {
+                    err = Err(ENOMEM);
+                    break 'out_unlock;
+                }
+
                 // A fork, mremap, munmap or madvise has begun, and the monitor does not know it yet: what it asks for may be
                 // wrong by now.
                 point(k, Touch::ReadCtx(ctx)).await;
