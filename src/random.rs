@@ -104,6 +104,13 @@ pub static KNOWN: &[Known] = &[
         fits: |detail| detail.ends_with("count 0x0, only the swap cache holds it"),
     },
     Known {
+        rule: "write-protection-is-kept",
+        scenario: "swapoff-loses-wp",
+        why: "unuse_pte() makes the entry anew, without the bits of the swap entry (until v5.19, 14a762dd1977).",
+        corrupts: false,
+        fits: |detail| detail.ends_with(", brought back by swapoff"),
+    },
+    Known {
         rule: "registration-keeps-mappings",
         scenario: "unregister-moves-mapping",
         why: "userfaultfd_register() and unregister() pass vm_pgoff of the whole VMA to vma_merge() also when they begin \

@@ -36,7 +36,9 @@ fn scenarios_agree_with_the_running_kernel() {
     if !possible() {
         return;
     }
-    for name in ["minor-bounce", "missing-copy", "fork-event", "truncate", "validation", "remap-event", "tmpfs-full", "sigbus-feature"] {
+    for name in
+        ["minor-bounce", "missing-copy", "fork-event", "truncate", "validation", "remap-event", "tmpfs-full", "sigbus-feature"]
+    {
         let (code, text) = output(&["live", name]);
         assert_eq!(code, Some(0), "{text}");
         assert!(text.contains(" agree, in "), "{text}");

@@ -97,7 +97,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(2000))]
+    #![proptest_config(config(1000))]
 
     #[test]
     fn every_rule_holds_on_the_releases(bytes in bytes(), choices in prop::collection::vec(any::<u8>(), 32), release in prop::sample::select(RELEASES)) {

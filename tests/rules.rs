@@ -237,6 +237,16 @@ fn ran(before: Change, op: Op, change: Change, outcome: Outcome) -> Vec<Broken> 
 
 fn nothing(_: &mut State) {}
 
+/// As [`ran`], over a page of the watched mapping that is write-protected.
+fn was_protected(op: Op, change: Change) -> Vec<Broken> {
+    let protect = |s: &mut State| {
+        let watched = vma_at(s, WATCHED);
+        s.vmas.get_mut(watched).unwrap().vm_flags |= VM_UFFD_WP;
+        map(s, WATCHED, 0, _PAGE_ACCESSED | _PAGE_UFFD_WP, MmCounter::MM_SHMEMPAGES);
+    };
+    ran(protect, op, change, Outcome::ok(0))
+}
+
 fn ok(done: u64) -> Outcome {
     Outcome::ok(0).with(Out::Done(done as i64))
 }
@@ -470,6 +480,9 @@ static CASES: &[Case] = cases! {
     "every-resolved-waiter-wakes":
         ran(waiter, cont(WATCHED, 1), |s| { continued(s); wake(s) }, ok(PAGE_SIZE)),
         ran(waiter, cont(WATCHED, 1), continued, ok(PAGE_SIZE));
+    "write-protection-is-kept":
+        was_protected(Op::Poll { fd: UFFD }, nothing),
+        was_protected(Op::Poll { fd: UFFD }, |s| set_pte(s, WATCHED, present(0, _PAGE_RW | _PAGE_UFFD_WP)));
     // ---- exit
     "no-page-leaked": exited(nothing), exited(|s| s.mem_map.push(page(PageFlags::empty(), PageMapping::None, 0, 0)));
     "no-object-leaked": exited(nothing), exited(|s| {

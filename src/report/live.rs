@@ -104,7 +104,8 @@ impl Matrix {
     /// All lines and the totals.
     pub fn render(&self, host: &Host, revision: Revision) -> String {
         let not_run: usize = self.not_run.values().sum();
-        let mut out = format!("{}\n{revision} and Linux {}, {} scenarios\n", self.lines, host.release, self.agree + self.differ + not_run);
+        let mut out =
+            format!("{}\n{revision} and Linux {}, {} scenarios\n", self.lines, host.release, self.agree + self.differ + not_run);
         let _ = writeln!(out, "  {:4} agree ({} of them show a promise that this kernel breaks)", self.agree, self.findings);
         let _ = writeln!(out, "  {:4} differ", self.differ);
         for (why, n) in &self.not_run {

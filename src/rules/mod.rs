@@ -136,7 +136,8 @@ list! {
         out_field_matches,
         registration_keeps_mappings,
         filled_page_is_writable,
-        every_resolved_waiter_wakes;
+        every_resolved_waiter_wakes,
+        write_protection_is_kept;
     exit:
         no_page_leaked,
         no_object_leaked,

@@ -8,7 +8,7 @@ use crate::kernel::{PageMapping, State};
 
 pub(super) static RULE: Rule = Rule {
     name: "page-flags-legal",
-    promise: "A page's flags fit what it is: anonymous and shmem pages are swap-backed, a free page has none.",
+    promise: "A page's flags fit what it is: anonymous and shmem pages are swap-backed, an exclusive one has one user, a free page none.",
     symptom: "the page is counted as a file page, sits on the wrong LRU list, is never written out",
     when: When::Settled,
     finds: &["F30"],
@@ -39,6 +39,9 @@ pub(super) fn check(s: &State, v: &View, out: &mut Vec<Broken>) {
         }
         if anon && !flags.contains(PG_uptodate) && h.ptes > 0 {
             out.push(Broken::new(&RULE, format!("{id} is anonymous and mapped but not PG_uptodate")));
+        }
+        if flags.contains(PG_anon_exclusive) && (!anon || h.ptes > 1) {
+            out.push(Broken::new(&RULE, format!("{id} is PG_anon_exclusive and mapped by {} entries: {:?}", h.ptes, page.mapping)));
         }
         if flags.contains(PG_swapcache) != page.private.is_some() {
             out.push(Broken::new(&RULE, format!("{id}: private {:?}, {flags:?}", page.private)));

@@ -75,6 +75,8 @@ pub(super) struct Seen {
     pub slots: Vec<(InodeId, u32)>,
     /// Waiters.
     pub waiters: SmallVec<[UwqId; 4]>,
+    /// Entries that userfaultfd write-protects, sorted.
+    pub protected: Vec<(MmId, u64)>,
 }
 
 impl Seen {
@@ -83,6 +85,8 @@ impl Seen {
         self.slots.clear();
         self.entries.clear();
         self.waiters.clear();
+        self.protected.clear();
+        write_protection_is_kept::look(s, v, &mut self.protected);
         for area in &v.areas {
             let flags = area.vma.vm_flags & (VM_UFFD_MISSING | VM_UFFD_MINOR);
             if area.vma.ctx.is_none() || flags.is_empty() {
@@ -297,6 +301,7 @@ impl Watch {
         self.spec.settle(&s, &self.view, lenient, &mut self.found);
         report_memory(&self.found, &mut out);
         monitor_sees_every_fault::check(&self.view, &self.seen, &self.ran, &mut out);
+        write_protection_is_kept::check(&self.view, &self.seen, &self.ran, &mut out);
         let unmapped = self.ran.iter().any(|r| unmaps(&r.op));
         every_resolved_waiter_wakes::check(&s, &self.view, &self.seen, &self.resolved, unmapped, &mut out);
         self.seen.look(&s, &self.view);
