@@ -400,6 +400,10 @@ async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
         ref op if is_uffdio(op) => return Outcome::err(ENOTTY),
         _ => return Outcome::err(EINVAL),
     };
+    // vfs_read, vfs_write.
+    if !mm::uaccess::access_ok(user_addr(buf), count) {
+        return Outcome::err(EFAULT);
+    }
     if !mm::exit::mmget_not_zero(k, mm) {
         return Outcome::ok(0);
     }

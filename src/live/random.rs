@@ -8,14 +8,15 @@ use super::crew::{self, Heard, Teller, Worker};
 use super::observe::Frames;
 use super::plan::of_op;
 use super::worker::{Bench, Stopped};
-use super::{Host, Live, Seen, Sides, Swap, carry_out, sys};
+use super::{ENDLESS, Host, Live, Seen, Sides, Swap, carry_out, sys};
 use crate::kernel::PAGE_SIZE;
 use crate::observe::Difference;
 use crate::patch::Revision;
 use crate::random::{known, shrink};
 use crate::scenario::generate::Program;
-use crate::scenario::{Scenario, Step, print};
-use crate::syscall::{Op, UserBuf};
+use crate::replay::moments_and_rules;
+use crate::scenario::{Call, Scenario, Step, print};
+use crate::syscall::{Advice, Op, UserBuf};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -62,8 +63,11 @@ pub struct Report {
     pub agree: u64,
     /// Operations carried out, those that set the scene included.
     pub operations: u64,
-    /// Reclaim that was left out on both sides: pages that are mapped more than once.
+    /// Operations that were left out on both sides: reclaim of pages that are mapped more than once, signals to threads that do
+    /// nothing (these take them at once; in the model they wait for the thread's next operation).
     pub left_out: u64,
+    /// Programs that were not run, for the model says that one of their operations never ends.
+    pub endless: u64,
     /// Differences that were there once, and not when the program was run again.
     pub once: BTreeMap<String, u64>,
     /// Differences, by kind.
@@ -81,13 +85,13 @@ pub struct Report {
 #[derive(Serialize, Deserialize)]
 enum Told {
     Begun(u64),
-    Done { agree: bool, operations: u64, left_out: u64, once: Option<String> },
+    Done { agree: bool, operations: u64, left_out: u64, endless: bool, once: Option<String> },
     Kind { name: String, finding: bool, kind: Box<Kind> },
     Again { name: String, finding: bool },
 }
 
 /// The n-th program of a seed.
-pub fn program(seed: u64, n: u64) -> Program {
+pub fn program(seed: u64, n: u64, revision: Revision) -> Program {
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n);
     // The first numbers of neighbouring seeds are alike.
     for _ in 0..4 {
@@ -95,7 +99,12 @@ pub fn program(seed: u64, n: u64) -> Program {
     }
     let mut bytes = vec![0; rng.usize(..400)];
     rng.fill(&mut bytes);
+    let choices: [u8; 32] = std::array::from_fn(|_| rng.u8(..));
     let mut program = Program::from_bytes(&bytes);
+    // Half of them are those of the series.
+    if rng.bool() {
+        program = program.of_later_kernels(revision, &choices);
+    }
     program.schedule.clear();
     program.prologue.swap = if without_swap(n) { 0 } else { SWAP };
     adapt(program)
@@ -109,18 +118,6 @@ fn adapt(mut program: Program) -> Program {
     for (_, op) in &mut program.ops {
         align(op);
     }
-    // A thread that does nothing takes a signal at once; in the model it waits for the thread's next operation.
-    let mut last: [Option<Op>; 4] = Default::default();
-    program.ops.retain(|(thread, op)| match op {
-        Op::Kill { task, .. } => {
-            let target = last.get(*task as usize).and_then(Option::as_ref);
-            task != thread && matches!(target, Some(Op::Load { .. } | Op::Store { .. }))
-        }
-        op => {
-            last[*thread as usize & 3] = Some(op.clone());
-            true
-        }
-    });
     program
 }
 
@@ -144,6 +141,7 @@ struct Case {
     scenario: Scenario,
     sides: Sides,
     left_out: u64,
+    endless: bool,
 }
 
 fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: bool) -> Case {
@@ -152,6 +150,15 @@ fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: boo
     let mut scenario = program.to_scenario();
     // Shrinking would take it away, but it is there.
     scenario.machine.swap = if dry { 0 } else { SWAP };
+    // An operation that never ends is not worth waiting for a thousand times: its scenario shows it.
+    let guards = |c: &Call| matches!(c.op, Op::Madvise { advice: Advice::MADV_GUARD_INSTALL, .. });
+    if scenario.calls().any(guards) {
+        let (model, broken) = moments_and_rules(&scenario, plan.revision, &[], usize::MAX);
+        if broken.iter().any(|b| b.rule == ENDLESS) {
+            let kernel = Seen { moments: model.clone(), ..Seen::default() };
+            return Case { scenario, sides: Sides { model, kernel, first: None, broken: Vec::new() }, left_out: 0, endless: true };
+        }
+    }
     let begun = program.prologue.ops().len();
     let from = if plan.look { begun - 1 } else { usize::MAX };
     let Seen { moments, stopped, left_out } = carry_out(bench, frames, &scenario, &Swap::default(), from, true);
@@ -161,7 +168,7 @@ fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: boo
         !left_out.contains(&(n - 1))
     });
     let sides = Sides::of(&scenario, plan.revision, Seen { moments, stopped, left_out: Vec::new() }, from);
-    Case { scenario, sides, left_out: left_out.len() as u64 }
+    Case { scenario, sides, left_out: left_out.len() as u64, endless: false }
 }
 
 impl Case {
@@ -206,7 +213,7 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
     let mut met: BTreeMap<String, u64> = BTreeMap::new();
     for n in numbers {
         teller.tell(&Told::Begun(n));
-        let program = program(plan.seed, n);
+        let program = program(plan.seed, n, plan.revision);
         let dry = without_swap(n);
         let mut this = case(bench, frames, plan, &program, dry);
         let mut kind = this.kind();
@@ -217,7 +224,8 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
             kind = this.kind();
             kind.is_none()
         });
-        teller.tell(&Told::Done { agree: kind.is_none(), operations, left_out: this.left_out, once: once.map(|(name, ..)| name) });
+        let (left_out, endless, once) = (this.left_out, this.endless, once.map(|(name, ..)| name));
+        teller.tell(&Told::Done { agree: kind.is_none(), operations, left_out, endless, once });
         match kind {
             Some((name, ..)) => {
                 let met = met.entry(name.clone()).or_default();
@@ -307,7 +315,11 @@ impl Report {
     fn hear(&mut self, told: Told) {
         match told {
             Told::Begun(_) => {}
-            Told::Done { agree, operations, left_out, once } => {
+            Told::Done { agree, operations, left_out, endless, once } => {
+                if endless {
+                    self.endless += 1;
+                    return;
+                }
                 if let Some(name) = once {
                     *self.once.entry(name).or_default() += 1;
                 }

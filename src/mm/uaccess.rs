@@ -41,7 +41,7 @@ pub(crate) fn cell_before(offset_in_page: u64) -> usize {
 }
 
 /// `access_ok`: the range lies in user space.
-fn access_ok(addr: u64, size: u64) -> bool {
+pub(crate) fn access_ok(addr: u64, size: u64) -> bool {
     size <= TASK_SIZE && addr <= TASK_SIZE - size
 }
 

@@ -8,6 +8,7 @@
 //! plainest choice everywhere, so that shrinking bytes shrinks what they mean.
 
 use super::ast::*;
+use crate::delta::Delta;
 use crate::errno::Errno;
 use crate::flags::*;
 use crate::kernel::{CELL_AT, CELLS, Cell, PAGE_SIZE, SITES};
@@ -235,6 +236,44 @@ impl Program {
             Ok(program) => program,
             Err(_) => Program { prologue: Prologue::default(), ops: Vec::new(), schedule: Vec::new() },
         }
+    }
+
+    /// The program with what only later kernels know, as far as this revision's kernel does: write protection of files and of
+    /// memory without pages, poison, guards. `choices` says where.
+    pub fn of_later_kernels(mut self, revision: Revision, choices: &[u8]) -> Program {
+        let has = |delta: Delta| revision.kernel() >= delta.about().since;
+        let wp = has(Delta::PTE_MARKER_UFFD_WP);
+        let (first, second) = (choices.first().copied().unwrap_or(255), choices.get(1).copied().unwrap_or(255));
+        if wp && first & 3 == 0 {
+            self.prologue.register |= RegisterMode::WP.bits();
+        }
+        if has(Delta::UFFD_FEATURE_EXACT_ADDRESS) && second & 15 == 0 {
+            self.prologue.features |= UFFD_FEATURE_EXACT_ADDRESS;
+        }
+        if has(Delta::UFFD_FEATURE_WP_UNPOPULATED) && second & 15 == 1 {
+            self.prologue.features |= UFFD_FEATURE_WP_UNPOPULATED;
+        }
+        for ((_, op), choice) in self.ops.iter_mut().zip(choices.iter().skip(2)) {
+            match op {
+                Op::UffdRegister { mode, .. } if wp && choice & 1 == 0 => *mode |= RegisterMode::WP.bits(),
+                Op::UffdCopy { mode, .. } if wp && choice & 3 == 0 => *mode |= COPY_MODE_WP,
+                Op::UffdContinue { mode, .. } if has(Delta::UFFDIO_CONTINUE_MODE_WP) && choice & 7 == 1 => *mode |= COPY_MODE_WP,
+                &mut Op::UffdContinue { fd, start, len, .. } if wp && choice & 3 == 0 => {
+                    *op = Op::UffdWriteprotect { fd, start, len, mode: (choice >> 2 & 1).into() };
+                }
+                &mut Op::UffdWake { fd, start, len } if has(Delta::UFFDIO_POISON) && choice & 1 == 0 => {
+                    *op = Op::UffdPoison { fd, start, len, mode: 0 };
+                }
+                Op::Madvise { advice, .. } => match choice & 7 {
+                    0 if has(Delta::MADV_GUARD) => *advice = Advice::MADV_GUARD_INSTALL,
+                    1 if has(Delta::MADV_GUARD) => *advice = Advice::MADV_GUARD_REMOVE,
+                    2 if wp => *advice = Advice::MADV_DONTNEED_LOCKED,
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        self
     }
 
     /// As a scenario that expects nothing in particular. Without a schedule one operation follows the other; with one, two
