@@ -100,6 +100,20 @@ impl<T: DeserializeOwned> Worker<T> {
         Some(value)
     }
 
+    /// Where it and what it has started sleep, by the kernel's functions.
+    fn place(&self) -> String {
+        let one = |pid: &str| {
+            let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            let stat = read("stat");
+            let state = stat.rsplit(") ").next().and_then(|s| s.chars().next()).unwrap_or('?');
+            format!("{state} in {}", read("wchan"))
+        };
+        let pid = self.pid.to_string();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let tested: Vec<String> = children.split_ascii_whitespace().map(one).collect();
+        format!("worker {}; tested {}", one(&pid), tested.join(", "))
+    }
+
     /// Kill it and all it has started.
     pub fn kill(&mut self) {
         if !self.over {
@@ -146,8 +160,9 @@ pub(super) fn listen<T: DeserializeOwned>(workers: &mut [Worker<T>], timeout: Du
                 return Heard::Told(n, told);
             }
         } else if worker.heard.elapsed() > WATCHDOG {
+            let place = worker.place();
             worker.kill();
-            return Heard::Over(n, Some(format!("it had said nothing for {} s, and was killed", WATCHDOG.as_secs())));
+            return Heard::Over(n, Some(format!("it had said nothing for {} s, and was killed ({place})", WATCHDOG.as_secs())));
         }
     }
     Heard::Nothing

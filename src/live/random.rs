@@ -13,8 +13,8 @@ use crate::kernel::PAGE_SIZE;
 use crate::observe::Difference;
 use crate::patch::Revision;
 use crate::random::{known, shrink};
-use crate::scenario::generate::Program;
 use crate::replay::moments_and_rules;
+use crate::scenario::generate::Program;
 use crate::scenario::{Call, Scenario, Step, print};
 use crate::syscall::{Advice, Op, UserBuf};
 use serde::{Deserialize, Serialize};
@@ -156,7 +156,12 @@ fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: boo
         let (model, broken) = moments_and_rules(&scenario, plan.revision, &[], usize::MAX);
         if broken.iter().any(|b| b.rule == ENDLESS) {
             let kernel = Seen { moments: model.clone(), ..Seen::default() };
-            return Case { scenario, sides: Sides { model, kernel, first: None, broken: Vec::new() }, left_out: 0, endless: true };
+            return Case {
+                scenario,
+                sides: Sides { model, kernel, first: None, broken: Vec::new() },
+                left_out: 0,
+                endless: true,
+            };
         }
     }
     let begun = program.prologue.ops().len();

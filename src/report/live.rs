@@ -149,8 +149,11 @@ pub fn random(host: &Host, plan: &Plan, report: &Report, saved: &[PathBuf]) -> S
         }
     }
     if report.left_out > 0 {
-        let _ =
-            writeln!(out, "  {:8} operations were left out on both sides: reclaim of pages mapped more than once, signals to idle threads", report.left_out);
+        let _ = writeln!(
+            out,
+            "  {:8} operations were left out on both sides: reclaim of pages mapped more than once, signals to idle threads",
+            report.left_out
+        );
     }
     if report.endless > 0 {
         let _ = writeln!(out, "  {:8} more programs were not run: an operation of theirs never ends", report.endless);
