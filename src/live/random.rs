@@ -85,6 +85,8 @@ pub struct Report {
 #[derive(Serialize, Deserialize)]
 enum Told {
     Begun(u64),
+    /// Still at it: making a program small takes many runs.
+    Alive,
     Done { agree: bool, operations: u64, left_out: u64, endless: bool, once: Option<String> },
     Kind { name: String, finding: bool, kind: Box<Kind> },
     Again { name: String, finding: bool },
@@ -239,7 +241,10 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
                     teller.tell(&Told::Again { name, finding: false });
                     continue;
                 }
-                let same = |p: &Program| case(bench, frames, plan, p, dry).kind().is_some_and(|(this, ..)| this == name);
+                let same = |p: &Program| {
+                    teller.tell(&Told::Alive);
+                    case(bench, frames, plan, p, dry).kind().is_some_and(|(this, ..)| this == name)
+                };
                 let small = case(bench, frames, plan, &shrink(&program, same), dry);
                 let Some((_, step, differences)) = small.kind() else {
                     teller.tell(&Told::Kind {
@@ -263,6 +268,7 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
                         continue;
                     }
                     let same = |p: &Program| {
+                        teller.tell(&Told::Alive);
                         let this = case(bench, frames, plan, p, dry);
                         this.kind().is_none() && unknown(&this).contains(&rule)
                     };
@@ -319,7 +325,7 @@ pub fn save(host: &Host, plan: &Plan, report: &Report, dir: &Path) -> io::Result
 impl Report {
     fn hear(&mut self, told: Told) {
         match told {
-            Told::Begun(_) => {}
+            Told::Begun(_) | Told::Alive => {}
             Told::Done { agree, operations, left_out, endless, once } => {
                 if endless {
                     self.endless += 1;

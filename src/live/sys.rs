@@ -195,7 +195,6 @@ impl Letters {
             for letter in 0..256 {
                 std::ptr::write_bytes(at.cast::<u8>().add(letter * ROOM), letter as u8, ROOM);
             }
-            checked(libc::mlock(at, len))?;
             Ok(Letters(at as u64))
         }
     }
