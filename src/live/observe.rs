@@ -453,10 +453,10 @@ impl Watched {
             let mut bytes = Envelope::Unseen;
             let mut page = [0u8; PAGE_SIZE as usize];
             // What cannot be told from a swapped page is not read: that would bring it in.
-            if cached == Envelope::Is(Cached::Cached) {
-                if let Ok(n) = self.file.read_at(&mut page, at) {
-                    bytes = Envelope::Is(Bytes(CELL_AT.map(|c| page[..n].get(c as usize).copied())));
-                }
+            if cached == Envelope::Is(Cached::Cached)
+                && let Ok(n) = self.file.read_at(&mut page, at)
+            {
+                bytes = Envelope::Is(Bytes(CELL_AT.map(|c| page[..n].get(c as usize).copied())));
             }
             let mincore = incore.get(index as usize).map_or(Envelope::Unseen, |&b| Envelope::Is(b));
             seen.insert(Key::FilePage(fd, index), Seen::FilePage(FilePageSeen { cached, data, mincore, bytes }));

@@ -87,9 +87,22 @@ enum Told {
     Begun(u64),
     /// Still at it: making a program small takes many runs.
     Alive,
-    Done { agree: bool, operations: u64, left_out: u64, endless: bool, once: Option<String> },
-    Kind { name: String, finding: bool, kind: Box<Kind> },
-    Again { name: String, finding: bool },
+    Done {
+        agree: bool,
+        operations: u64,
+        left_out: u64,
+        endless: bool,
+        once: Option<String>,
+    },
+    Kind {
+        name: String,
+        finding: bool,
+        kind: Box<Kind>,
+    },
+    Again {
+        name: String,
+        finding: bool,
+    },
 }
 
 /// The n-th program of a seed.

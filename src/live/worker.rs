@@ -251,11 +251,10 @@ impl<'b> Tested<'b> {
             let now: Vec<Standing> = (0..self.executors.len()).map(|me| self.standing(me)).collect();
             let moving = now.iter().any(|s| matches!(s, Standing::Moving));
             let asleep = now.contains(&Standing::Asleep);
+            let waits_for_lock = now.contains(&Standing::Blocked) && still_since.elapsed() > LOCK_WAIT;
             if now != last {
                 still_since = Instant::now();
-            } else if !moving && !asleep {
-                break;
-            } else if !moving && now.contains(&Standing::Blocked) && still_since.elapsed() > LOCK_WAIT {
+            } else if !moving && (!asleep || waits_for_lock) {
                 break;
             }
             last = now;
