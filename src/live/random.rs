@@ -166,8 +166,8 @@ fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: boo
     // Shrinking would take it away, but it is there.
     scenario.machine.swap = if dry { 0 } else { SWAP };
     // An operation that never ends is not worth waiting for a thousand times: its scenario shows it.
-    let guards = |c: &Call| matches!(c.op, Op::Madvise { advice: Advice::MADV_GUARD_INSTALL, .. });
-    if scenario.calls().any(guards) {
+    let may = |c: &Call| matches!(c.op, Op::Madvise { advice: Advice::MADV_GUARD_INSTALL, .. } | Op::Kill { .. });
+    if scenario.calls().any(may) {
         let (model, broken) = moments_and_rules(&scenario, plan.revision, &[], usize::MAX);
         if broken.iter().any(|b| b.rule == ENDLESS) {
             let kernel = Seen { moments: model.clone(), ..Seen::default() };
