@@ -27,7 +27,8 @@ const EYE_LEN: u64 = 64 << 20;
 
 /// A file as it is looked at.
 struct Watched {
-    id: (u64, u64),
+    /// The inode's number.
+    id: u64,
     file: File,
     eye: Eye,
 }
@@ -78,7 +79,8 @@ impl Frames {
 struct Entry {
     seen: VmaSeen,
     offset: u64,
-    id: (u64, u64),
+    /// The inode's number.
+    id: u64,
 }
 
 impl Entry {
@@ -93,8 +95,7 @@ impl Entry {
             prot.set(right, perms.contains(letter));
         }
         let offset = number(words.next()?)?;
-        let (major, minor) = words.next()?.split_once(':')?;
-        let dev = libc::makedev(number(major)? as u32, number(minor)? as u32);
+        let _device = words.next()?;
         let seen = VmaSeen {
             start,
             end,
@@ -110,7 +111,7 @@ impl Entry {
             kinds: Envelope::Is([0; 4]),
             swap: 0,
         };
-        Some(Entry { seen, offset, id: (dev, words.next()?.parse().ok()?) })
+        Some(Entry { seen, offset, id: words.next()?.parse().ok()? })
     }
 
     /// A later line of the entry.
@@ -228,7 +229,7 @@ pub(super) struct Observer<'f> {
     subjects: Vec<Subject>,
     own_smaps: Option<File>,
     files: BTreeMap<Fd, Watched>,
-    open: Vec<(Fd, (u64, u64))>,
+    open: Vec<(Fd, u64)>,
     /// Some mount has a limit, so that recounting blocks could be noticed.
     limited: bool,
     /// Where the tested process had mappings before the scenario began, if that matters.
@@ -344,10 +345,13 @@ impl<'f> Observer<'f> {
         let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return };
         let numbers = dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<Fd>().ok()).filter(|&fd| fd >= 3);
         for fd in numbers {
-            if let Ok(meta) = std::fs::metadata(format!("/proc/{pid}/fd/{fd}"))
-                && meta.is_file()
+            // Not with stat(2), which recounts blocks. What has no inode of its own, such as a userfaultfd, shares one with others.
+            let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
+            let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+            let ino = info.lines().find_map(|l| l.strip_prefix("ino:")?.trim().parse().ok());
+            if let (true, Some(ino)) = (target.is_absolute() && !target.starts_with("/proc") && !target.starts_with("/dev"), ino)
             {
-                self.open.push((fd, (meta.dev(), meta.ino())));
+                self.open.push((fd, ino));
             }
         }
         self.open.sort_unstable();
