@@ -388,7 +388,7 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op, answer: &
 /// Read or write another address space through `/proc/PID/mem`.
 ///
 /// Kernel:   fs/proc/base.c:mem_rw @ v5.14
-/// Fidelity: TRIMMED(one page at most is reported)
+/// Fidelity: MIRROR (of what was read, the first page's bytes are reported)
 /// Locks:    none on entry
 /// Errors:   EIO nothing could be transferred; EFAULT the caller's buffer
 async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
@@ -412,37 +412,51 @@ async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
         return Outcome::err(ENOMEM);
     };
     let mut ret = Ok(0);
-    let mut cells = [None; CELLS];
-    let this_len = count.min(PAGE_SIZE);
-    if write {
-        if mm::uaccess::copy_from_user(k, page, 0, user_addr(buf), this_len).await != 0 {
-            ret = Err(EFAULT);
-        } else {
+    let mut first = [None; CELLS];
+    let mut copied = 0;
+    while copied < count {
+        let this_len = (count - copied).min(PAGE_SIZE);
+        let at = user_addr(buf).wrapping_add(copied);
+        let mut cells = [None; CELLS];
+        if write {
+            if mm::uaccess::copy_from_user(k, page, 0, at, this_len).await != 0 {
+                ret = Err(EFAULT);
+                break;
+            }
             for (i, cell) in k.page(page).cells.iter().enumerate() {
                 if CELL_AT[i] < this_len {
                     cells[i] = Some(*cell);
                 }
             }
         }
-    }
-    if ret.is_ok() {
-        let done = mm::gup::access_remote_vm(k, mm, addr, &mut cells, this_len, write).await;
-        ret = if done == 0 && this_len != 0 { Err(EIO) } else { Ok(done as i64) };
-    }
-    if !write && ret.is_ok() {
-        for (i, cell) in cells.iter().enumerate() {
-            if let Some(cell) = cell {
-                k.page_mut(page).cells[i] = *cell;
+        let this_len = mm::gup::access_remote_vm(k, mm, addr.wrapping_add(copied), &mut cells, this_len, write).await;
+        if this_len == 0 {
+            if copied == 0 {
+                ret = Err(EIO);
+            }
+            break;
+        }
+        if !write {
+            for (i, cell) in cells.iter().enumerate() {
+                if let Some(cell) = cell {
+                    k.page_mut(page).cells[i] = *cell;
+                }
+            }
+            if mm::uaccess::copy_to_user(k, at, Some(page), 0, this_len).await != 0 {
+                ret = Err(EFAULT);
+                break;
+            }
+            if copied == 0 {
+                first = cells;
             }
         }
-        if mm::uaccess::copy_to_user(k, user_addr(buf), Some(page), 0, this_len).await != 0 {
-            ret = Err(EFAULT);
-        }
+        copied += this_len;
+        ret = Ok(copied as i64);
     }
     mm::page::put_page(k, page);
     mm::exit::mmput(k, mm).await;
     match ret {
-        Ok(n) if !write => Outcome::ok(n).with(Out::Data(cells)),
+        Ok(n) if !write => Outcome::ok(n).with(Out::Data(first)),
         other => other.into(),
     }
 }

@@ -57,7 +57,7 @@ impl Frames {
         if zero_page {
             // Its other flags and its count say nothing of this mapping.
             let no = Envelope::Is(false);
-            return Some(FrameSeen { zero_page, dirty: no, swapcache: no, unevictable: no, ..FrameSeen::default() });
+            return Some(FrameSeen { zero_page, dirty: no, swapcache: no, unevictable: no, mlocked: no, ..FrameSeen::default() });
         }
         Some(FrameSeen {
             uptodate: has(3),
@@ -67,7 +67,7 @@ impl Frames {
             swapcache: Envelope::Is(has(13)),
             swapbacked: has(14),
             unevictable: Envelope::Is(has(18)),
-            mlocked: has(33),
+            mlocked: Envelope::Is(has(33)),
             zero_page,
             mapcount,
         })

@@ -205,7 +205,7 @@ fn page(facts: &mut Facts<'_>, m: &PageSeen, k: &PageSeen) {
     facts.envelope("KPF_SWAPCACHE", &m.swapcache, &k.swapcache);
     facts.exact("KPF_SWAPBACKED", &m.swapbacked, &k.swapbacked);
     facts.envelope("KPF_UNEVICTABLE", &m.unevictable, &k.unevictable);
-    facts.exact("KPF_MLOCKED", &m.mlocked, &k.mlocked);
+    facts.envelope("KPF_MLOCKED", &m.mlocked, &k.mlocked);
     facts.exact("kpagecount", &m.mapcount, &k.mapcount);
 }
 

@@ -36,6 +36,10 @@ pub struct Observer {
     out: BTreeSet<(Who, u64)>,
     /// Pages mapped where such an entry was.
     swapped_in: BTreeSet<PageId>,
+    /// Pages that were mlocked at some look.
+    mlocked: BTreeSet<PageId>,
+    /// Those of them that were mapped more than once then.
+    mlocked_shared: BTreeSet<PageId>,
 }
 
 /// Whose turn it is to be looked at, with what must not change.
@@ -43,7 +47,7 @@ struct Look<'a> {
     k: &'a Kernel,
     copy: Kernel,
     view: View,
-    swapped_in: &'a BTreeSet<PageId>,
+    observer: &'a Observer,
 }
 
 /// Run a mirrored function to its end, as a task. None if it would have to wait.
@@ -70,7 +74,8 @@ impl Observer {
         let mut view = View::default();
         view.read(&k.s());
         self.remember_swapped(&k.s(), &view, subjects);
-        let look = Look { k, copy: k.clone(), view, swapped_in: &self.swapped_in };
+        self.remember_mlocked(&k.s());
+        let look = Look { k, copy: k.clone(), view, observer: self };
         if let Some(first) = first {
             for (&fd, &inode) in &self.files {
                 look.file(first.task, fd, inode, &mut seen.0);
@@ -108,6 +113,20 @@ impl Observer {
         for (fd, inode) in open {
             if !self.files.values().any(|known| *known == inode) {
                 self.files.insert(fd, inode);
+            }
+        }
+    }
+
+    fn remember_mlocked(&mut self, s: &State) {
+        self.mlocked.retain(|&page| live_page(s, page).is_some());
+        self.mlocked_shared.retain(|&page| live_page(s, page).is_some());
+        for (pfn, frame) in s.mem_map.iter().enumerate() {
+            if frame.refcount > 0 && frame.flags.intersects(PG_mlocked | PG_unevictable) {
+                let page = PageId { pfn: pfn as u16, generation: frame.generation };
+                self.mlocked.insert(page);
+                if frame.mapcount > 1 {
+                    self.mlocked_shared.insert(page);
+                }
             }
         }
     }
@@ -226,6 +245,7 @@ impl Look<'_> {
                         dirty: Envelope::Is(false),
                         swapcache: Envelope::Is(false),
                         unevictable: Envelope::Is(false),
+                        mlocked: Envelope::Is(false),
                         ..FrameSeen::default()
                     },
                 });
@@ -249,9 +269,8 @@ impl Look<'_> {
             anon,
             swapcache: of_backend(has(PG_swapcache)),
             swapbacked: has(PG_swapbacked),
-            // An mlocked page gets to its list with the next batch.
-            unevictable: if has(PG_mlocked) { Envelope::Any } else { Envelope::Is(has(PG_unevictable)) },
-            mlocked: has(PG_mlocked),
+            unevictable: if self.observer.mlocked.contains(&page) { Envelope::Any } else { Envelope::Is(has(PG_unevictable)) },
+            mlocked: if self.observer.mlocked_shared.contains(&page) { Envelope::Any } else { Envelope::Is(has(PG_mlocked)) },
             zero_page: false,
             mapcount: frame.mapcount as u64,
         }
@@ -260,7 +279,8 @@ impl Look<'_> {
     /// An anonymous page that came back from swap: whether it is still in the swap cache, and clean because it is, depends on
     /// the swap backend.
     fn backend_decides(&self, page: PageId, frame: &Page) -> bool {
-        matches!(frame.mapping, PageMapping::Anon(_)) && (frame.flags.contains(PG_swapcache) || self.swapped_in.contains(&page))
+        matches!(frame.mapping, PageMapping::Anon(_))
+            && (frame.flags.contains(PG_swapcache) || self.observer.swapped_in.contains(&page))
     }
 
     /// An entry of `/proc/PID/smaps`.

@@ -814,7 +814,7 @@ fn any_page(u: &mut Unstructured<'_>) -> Result<PageSeen> {
             swapcache: either(u)?,
             swapbacked: u.arbitrary()?,
             unevictable: either(u)?,
-            mlocked: u.arbitrary()?,
+            mlocked: either(u)?,
             zero_page,
             mapcount: if zero_page { 0 } else { byte(u)?.into() },
         });

@@ -159,7 +159,7 @@ fn kpf(f: &FrameSeen) -> String {
         f.swapcache,
         is(f.swapbacked),
         f.unevictable,
-        is(f.mlocked),
+        f.mlocked,
         is(f.zero_page),
     ];
     let mut out = String::new();
@@ -399,9 +399,9 @@ fn read_kpf(line: &mut Line<'_>) -> Result<FrameSeen, Bad> {
             return Err(Bad::new(here, format!("`{letter}` is no page flag")).note(all));
         };
         let any = letters.next_if(|&(_, c)| c == '?').is_some();
-        if any && !['D', 's', 'u'].contains(&letter) {
+        if any && !['D', 's', 'u', 'm'].contains(&letter) {
             return Err(Bad::new(here, format!("{} is always one or the other", KPF[flag].1))
-                .note("only D, s and u may be anything".to_owned()));
+                .note("only D, s, u and m may be anything".to_owned()));
         }
         values[flag] = if any { Envelope::Any } else { Envelope::Is(true) };
     }
@@ -415,7 +415,7 @@ fn read_kpf(line: &mut Line<'_>) -> Result<FrameSeen, Bad> {
         swapcache,
         swapbacked: is(swapbacked),
         unevictable,
-        mlocked: is(mlocked),
+        mlocked,
         zero_page: is(zero_page),
         mapcount: 0,
     })
