@@ -1585,13 +1585,13 @@ fn what_is_wrong_with_what_can_be_seen_is_said_where_it_stands() {
            |                         ^^^^^^ did you mean `swapped`?"#]],
     );
     wrong(
-        "| 3: size=8192",
+        "| 3: blocks=8",
         expect![[r#"
-        error: expected `size=` and `blocks=`, found the end of the line
-          --> t.scn:5:15
-           |
-         5 | | 3: size=8192
-           |               ^"#]],
+            error: expected `size=`, found the end of the line
+              --> t.scn:5:14
+               |
+             5 | | 3: blocks=8
+               |              ^"#]],
     );
     wrong(
         "| 0x100010: none",
@@ -1632,11 +1632,11 @@ fn what_is_wrong_with_what_can_be_seen_is_said_where_it_stands() {
     wrong(
         "| 0x100000: present kpf=U?",
         expect![[r#"
-        error: UPTODATE is always one or the other
-          --> t.scn:5:25
-           |
-         5 | | 0x100000: present kpf=U?
-           |                         ^ only D, s and u may be anything"#]],
+            error: UPTODATE is always one or the other
+              --> t.scn:5:25
+               |
+             5 | | 0x100000: present kpf=U?
+               |                         ^ only D, s, u and m may be anything"#]],
     );
     wrong(
         "| 0x100000: present present",

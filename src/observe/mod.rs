@@ -220,8 +220,8 @@ pub struct FrameSeen {
     pub swapbacked: bool,
     /// KPF_UNEVICTABLE; of a page that is or was mlocked any: a per-CPU batch decides when it gets to that list and back.
     pub unevictable: Envelope<bool>,
-    /// KPF_MLOCKED; of a page that was mlocked and mapped more than once any: how many of its mappings count is known only when the
-    /// batch is through.
+    /// KPF_MLOCKED; of a page that was mlocked while it was mapped more than once, and is not any more, any: which mapping was the last
+    /// to count is known only when the batch is through.
     pub mlocked: Envelope<bool>,
     /// KPF_ZERO_PAGE. That page is the kernel's own: the other flags and the count say nothing about it.
     pub zero_page: bool,

@@ -270,7 +270,10 @@ impl Look<'_> {
             swapcache: of_backend(has(PG_swapcache)),
             swapbacked: has(PG_swapbacked),
             unevictable: if self.observer.mlocked.contains(&page) { Envelope::Any } else { Envelope::Is(has(PG_unevictable)) },
-            mlocked: if self.observer.mlocked_shared.contains(&page) { Envelope::Any } else { Envelope::Is(has(PG_mlocked)) },
+            mlocked: match has(PG_mlocked) {
+                false if self.observer.mlocked_shared.contains(&page) => Envelope::Any,
+                mlocked => Envelope::Is(mlocked),
+            },
             zero_page: false,
             mapcount: frame.mapcount as u64,
         }
