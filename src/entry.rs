@@ -108,7 +108,7 @@ fn report_held(k: &Kernel, task: TaskId) {
 }
 
 /// The descriptor that a call works on, if it is one of those that [`on_fd`] carries out.
-fn fd_of(op: &Op) -> Option<Fd> {
+pub(crate) fn fd_of(op: &Op) -> Option<Fd> {
     match *op {
         Op::Ftruncate { fd, .. }
         | Op::Fallocate { fd, .. }

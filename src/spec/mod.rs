@@ -21,6 +21,7 @@
 pub mod bytes;
 pub mod visible;
 
+use crate::entry;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::pgtable::{pte_present, vm_normal_page};
@@ -78,29 +79,9 @@ impl Subject {
 /// The descriptor of an operation.
 pub fn fd_of(op: &Op) -> Option<Fd> {
     match *op {
-        Op::Close { fd }
-        | Op::Ftruncate { fd, .. }
-        | Op::Fallocate { fd, .. }
-        | Op::Pread { fd, .. }
-        | Op::Pwrite { fd, .. }
-        | Op::Lseek { fd, .. }
-        | Op::AddSeals { fd, .. }
-        | Op::Fstat { fd }
-        | Op::Fstatfs { fd }
-        | Op::UffdApi { fd, .. }
-        | Op::UffdRegister { fd, .. }
-        | Op::UffdUnregister { fd, .. }
-        | Op::UffdWake { fd, .. }
-        | Op::UffdCopy { fd, .. }
-        | Op::UffdZeropage { fd, .. }
-        | Op::UffdPoison { fd, .. }
-        | Op::UffdContinue { fd, .. }
-        | Op::UffdWriteprotect { fd, .. }
-        | Op::UffdRead { fd }
-        | Op::Poll { fd }
-        | Op::Reclaim { fd, .. } => Some(fd),
+        Op::Close { fd } => Some(fd),
         Op::Mmap { fd, .. } => fd,
-        _ => None,
+        ref op => entry::fd_of(op),
     }
 }
 
