@@ -12,7 +12,7 @@
 //! | `sys` | everything that is unsafe |
 //!
 //! [`Live::run`] gives the same [`Moment`]s that [`moments`](crate::replay::moments) gives of the model, and
-//! [`compare`](crate::observe::compare) tells them apart.
+//! [`compare()`] tells them apart.
 
 mod crew;
 mod guard;
