@@ -79,6 +79,9 @@ enum Command {
         /// Which random programs
         #[arg(long, value_name = "S", default_value_t = 1, requires = "random")]
         seed: u64,
+        /// What random programs are made of: series (what v5.14 knows), later, or all
+        #[arg(long, value_name = "SCOPE", default_value = "all", requires = "random")]
+        scope: String,
         /// Of random programs only the answers, not what can be seen in between
         #[arg(long, requires = "random")]
         no_observe: bool,
@@ -177,9 +180,9 @@ fn run(command: Command) -> Answer {
         Command::Recorded { files, patch, only, all, convert, pack } => {
             recorded(&files, patch.as_deref(), &only, all, convert, pack.as_deref())
         }
-        Command::Live { files, matrix, random: Some(programs), seed, no_observe, out, kernel, .. } => {
+        Command::Live { files, matrix, random: Some(programs), seed, scope, no_observe, out, kernel, .. } => {
             debug_assert!(files.is_empty() && !matrix);
-            live_random(programs, seed, !no_observe, &out, kernel.as_deref())
+            live_random(programs, seed, &scope, !no_observe, &out, kernel.as_deref())
         }
         Command::Live { files, matrix, record, kernel, .. } => live(&files, matrix, record, kernel.as_deref()),
         Command::Ask {
@@ -338,7 +341,7 @@ fn live(_: &[String], _: bool, _: bool, _: Option<&str>) -> Answer {
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-fn live_random(_: u64, _: u64, _: bool, _: &Path, _: Option<&str>) -> Answer {
+fn live_random(_: u64, _: u64, _: &str, _: bool, _: &Path, _: Option<&str>) -> Answer {
     live(&[], false, false, None)
 }
 
@@ -364,15 +367,18 @@ fn here(kernel: Option<&str>) -> Result<Result<(faultline::live::Host, Revision)
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn live_random(programs: u64, seed: u64, look: bool, out: &Path, kernel: Option<&str>) -> Answer {
-    use faultline::live::random::{self, Plan};
+fn live_random(programs: u64, seed: u64, scope: &str, look: bool, out: &Path, kernel: Option<&str>) -> Answer {
+    use faultline::live::random::{self, Plan, Scope};
     use faultline::report::live as show;
     use std::io::{IsTerminal, Write};
+    let Some(&(_, scope)) = Scope::NAMES.iter().find(|(name, _)| *name == scope) else {
+        return Err(unknown("scope", scope, &Scope::NAMES.map(|(name, _)| name)));
+    };
     let (host, revision) = match here(kernel)? {
         Ok(here) => here,
         Err(why) => return Ok((why, NOT_HERE)),
     };
-    let plan = Plan { programs, seed, revision, look };
+    let plan = Plan { programs, seed, revision, scope, look };
     let terminal = std::io::stderr().is_terminal();
     let report = random::run(&host, &plan, |report| {
         if terminal {

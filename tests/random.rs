@@ -9,7 +9,6 @@ use faultline::random::{self, KNOWN, Run};
 use faultline::replay::{BrokenAt, replay};
 use faultline::scenario::generate::Program;
 use faultline::scenario::{parse, print};
-use faultline::syscall::{Advice, COPY_MODE_WP, Op};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseResult};
 use std::collections::BTreeSet;
@@ -39,28 +38,6 @@ fn with_schedule(bytes: &[u8]) -> Program {
     let mut program = Program::from_bytes(bytes);
     if program.schedule.is_empty() {
         program.schedule = bytes.iter().rev().take(16).copied().chain([0]).collect();
-    }
-    program
-}
-
-/// The program with what the series does not know: write protection of files, poison, guards. `choices` says where.
-fn of_later_kernels(mut program: Program, choices: &[u8]) -> Program {
-    for ((_, op), choice) in program.ops.iter_mut().zip(choices) {
-        match op {
-            Op::UffdRegister { mode, .. } if choice & 1 == 0 => *mode |= 2,
-            Op::UffdCopy { mode, .. } if choice & 3 == 0 => *mode |= COPY_MODE_WP,
-            &mut Op::UffdWake { fd, start, len } if choice & 1 == 0 => *op = Op::UffdPoison { fd, start, len, mode: 0 },
-            &mut Op::UffdContinue { fd, start, len, .. } if choice & 3 == 0 => {
-                *op = Op::UffdWriteprotect { fd, start, len, mode: (choice >> 2 & 1).into() };
-            }
-            Op::Madvise { advice, .. } => match choice & 7 {
-                0 => *advice = Advice::MADV_GUARD_INSTALL,
-                1 => *advice = Advice::MADV_GUARD_REMOVE,
-                2 => *advice = Advice::MADV_DONTNEED_LOCKED,
-                _ => {}
-            },
-            _ => {}
-        }
     }
     program
 }
@@ -102,7 +79,7 @@ proptest! {
     #[test]
     fn every_rule_holds_on_the_releases(bytes in bytes(), choices in prop::collection::vec(any::<u8>(), 32), release in prop::sample::select(RELEASES)) {
         let program = if choices[31] & 1 == 0 { without_schedule(&bytes) } else { with_schedule(&bytes) };
-        holds(&of_later_kernels(program, &choices), release)?;
+        holds(&program.of_later_kernels(release, &choices), release)?;
     }
 }
 

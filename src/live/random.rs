@@ -28,6 +28,22 @@ const SWAP: u16 = 64;
 /// How many of a kind a worker makes small.
 const SHRUNK: u64 = 1;
 
+/// What the programs are made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// What v5.14 knows.
+    Series,
+    /// What only later kernels know as well, as far as this one does.
+    Later,
+    /// Half of each.
+    All,
+}
+
+impl Scope {
+    /// Each with its name on the command line.
+    pub const NAMES: [(&str, Scope); 3] = [("series", Scope::Series), ("later", Scope::Later), ("all", Scope::All)];
+}
+
 /// What is to be run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -37,6 +53,8 @@ pub struct Plan {
     pub seed: u64,
     /// The model.
     pub revision: Revision,
+    /// What they are made of.
+    pub scope: Scope,
     /// Look at memory after every operation, not only at what it answered.
     pub look: bool,
 }
@@ -106,7 +124,7 @@ enum Told {
 }
 
 /// The n-th program of a seed.
-pub fn program(seed: u64, n: u64, revision: Revision) -> Program {
+pub fn program(seed: u64, n: u64, revision: Revision, scope: Scope) -> Program {
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n);
     // The first numbers of neighbouring seeds are alike.
     for _ in 0..4 {
@@ -116,8 +134,8 @@ pub fn program(seed: u64, n: u64, revision: Revision) -> Program {
     rng.fill(&mut bytes);
     let choices: [u8; 32] = std::array::from_fn(|_| rng.u8(..));
     let mut program = Program::from_bytes(&bytes);
-    // Half of them are those of the series.
-    if rng.bool() {
+    let later = rng.bool();
+    if scope == Scope::Later || scope == Scope::All && later {
         program = program.of_later_kernels(revision, &choices);
     }
     program.schedule.clear();
@@ -233,7 +251,7 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
     let mut met: BTreeMap<String, u64> = BTreeMap::new();
     for n in numbers {
         teller.tell(&Told::Begun(n));
-        let program = program(plan.seed, n, plan.revision);
+        let program = program(plan.seed, n, plan.revision, plan.scope);
         let dry = without_swap(n);
         let mut this = case(bench, frames, plan, &program, dry);
         let mut kind = this.kind();
