@@ -275,6 +275,11 @@ async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome 
             Box::pin(shmem::truncate::shmem_fallocate(k, file, mode, offset, len)).await.map(|()| 0).into()
         }
         Op::Pread { .. } if !f.f_mode_read => Outcome::err(EBADF),
+        Op::Pwrite { .. } if !f.f_mode_write => Outcome::err(EBADF),
+        // vfs_read, vfs_write.
+        Op::Pread { buf, count, .. } | Op::Pwrite { buf, count, .. } if !mm::uaccess::access_ok(user_addr(buf), count) => {
+            Outcome::err(EFAULT)
+        }
         Op::Pread { buf, count, offset, .. } => {
             let mut data = [None; CELLS];
             match shmem::file::shmem_file_read_iter(k, file, user_addr(buf), count, offset, &mut data).await {
@@ -282,7 +287,6 @@ async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome 
                 Err(e) => Outcome::err(e),
             }
         }
-        Op::Pwrite { .. } if !f.f_mode_write => Outcome::err(EBADF),
         Op::Pwrite { buf, count, offset, .. } => {
             shmem::file::shmem_file_write_iter(k, file, user_addr(buf), count, offset).await.into()
         }

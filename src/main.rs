@@ -403,7 +403,7 @@ fn live(files: &[String], matrix: bool, record: bool, kernel: Option<&str>) -> A
     use faultline::report::live as show;
     let scenarios: Vec<Scenario> = match (matrix, files) {
         (true, _) => builtin()?,
-        (false, []) => return Err("error: name a scenario, or ask for --matrix".to_owned()),
+        (false, []) => return Err("error: name a scenario, or ask for --matrix or --random N".to_owned()),
         (false, files) => files.iter().map(|f| one(f)).collect::<Result<_, _>>()?,
     };
     let (host, revision) = match here(kernel)? {
