@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Random programs on the model and on the running kernel.
 //!
-//! The programs are those of the property tests, one operation after the other. Each runs in a tested process of its own; a worker
-//! on each CPU does the work, the model's side and the shrinking included. One program in eight runs without swap.
+//! The programs are those of the property tests, one operation after the other. Each runs in a tested process of its own; workers
+//! on each CPU do the work, the model's side and the shrinking included. One program in eight runs without swap.
 
 use super::crew::{self, Heard, Teller, Worker};
 use super::observe::Frames;
@@ -25,6 +25,8 @@ use std::{fs, io};
 
 /// Pages of swap. All tested processes share it, so that no program can fill it.
 const SWAP: u16 = 64;
+/// Workers on each CPU. One waits for locks and wake-ups half of the time.
+const PER_CPU: usize = 2;
 /// How many of a kind a worker makes small.
 const SHRUNK: u64 = 1;
 
@@ -423,7 +425,7 @@ fn phase(
     since: Instant,
     progress: &mut impl FnMut(&Report),
 ) -> Result<(), String> {
-    let workers = host.cpus.len() as u64;
+    let workers = (host.cpus.len() * PER_CPU) as u64;
     let numbers: Vec<u64> = (0..plan.programs).filter(|&n| without_swap(n) == dry).collect();
     let share = |w: u64, after: Option<u64>| -> Vec<u64> {
         let mine = numbers.iter().copied().enumerate().filter(|(at, _)| *at as u64 % workers == w).map(|(_, n)| n);
@@ -431,7 +433,7 @@ fn phase(
     };
     let start = |w: u64, after: Option<u64>| -> Result<Worker<Told>, String> {
         let mine = share(w, after);
-        let cpu = host.cpus[w as usize];
+        let cpu = host.cpus[w as usize % host.cpus.len()];
         crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Told>| {
             work(bench, frames, teller, plan, mine.into_iter());
         })
