@@ -96,21 +96,7 @@ impl Entry {
         }
         let offset = number(words.next()?)?;
         let _device = words.next()?;
-        let seen = VmaSeen {
-            start,
-            end,
-            prot,
-            shared: perms.ends_with('s'),
-            missing: false,
-            wp: false,
-            minor: false,
-            locked: false,
-            accounted: false,
-            rss: 0,
-            anonymous: 0,
-            kinds: Envelope::Is([0; 4]),
-            swap: 0,
-        };
+        let seen = VmaSeen::plain(start, end, prot, perms.ends_with('s'));
         Some(Entry { seen, offset, id: words.next()?.parse().ok()? })
     }
 

@@ -180,6 +180,27 @@ pub fn rights(prot: Prot, shared: bool) -> String {
     [bit(PROT_READ, 'r'), bit(PROT_WRITE, 'w'), bit(PROT_EXEC, 'x'), if shared { 's' } else { 'p' }].iter().collect()
 }
 
+impl VmaSeen {
+    /// A mapping of which nothing else is known yet: not registered, not locked, not accounted, with no page.
+    pub fn plain(start: u64, end: u64, prot: Prot, shared: bool) -> VmaSeen {
+        VmaSeen {
+            start,
+            end,
+            prot,
+            shared,
+            missing: false,
+            wp: false,
+            minor: false,
+            locked: false,
+            accounted: false,
+            rss: 0,
+            anonymous: 0,
+            kinds: Envelope::Is([0; 4]),
+            swap: 0,
+        }
+    }
+}
+
 /// A page-table entry and the page behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PageSeen {

@@ -449,21 +449,7 @@ fn read_vma(line: &mut Line<'_>) -> Result<VmaSeen, Bad> {
     for ((letter, right), c) in rights.into_iter().zip(&letters) {
         prot.set(right, *c == letter);
     }
-    let mut v = VmaSeen {
-        start,
-        end,
-        prot,
-        shared: letters[3] == 's',
-        missing: false,
-        wp: false,
-        minor: false,
-        locked: false,
-        accounted: false,
-        rss: 0,
-        anonymous: 0,
-        kinds: Envelope::Is([0; 4]),
-        swap: 0,
-    };
+    let mut v = VmaSeen::plain(start, end, prot, letters[3] == 's');
     let mut kinds = [0; 4];
     let mut had = Vec::new();
     while let Some(word) = fact(line, MAP, &mut had)? {
