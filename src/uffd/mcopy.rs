@@ -77,10 +77,12 @@ pub async fn mfill_zeropage_pte(k: &Kernel, dst_mm: MmId, dst_pmd: Pmd, dst_vma:
     ret
 }
 
-/// Fill a range page by page until an error; what was done counts for more than the error.
+/// Fill a range page by page until an error; what was done counts for more than the error. UFFD_MFILL_LOCK: a private VMA gets its
+/// anon_vma before anything else.
 ///
 /// Kernel:   mm/userfaultfd.c:__mcopy_atomic @ v5.14
-/// Fidelity: TRIMMED(hugetlb and huge pmds)
+/// Fidelity: TRIMMED(hugetlb and huge pmds; the VMA lock and map_changing_lock of v6.9: mmap_lock stands for both, and
+///           mmap_changing is looked at before the VMA, as up to v6.8)
 /// Locks:    takes and drops mmap_lock for reading, again for each page that has to be copied outside of it
 /// Errors:   only if nothing was done: EAGAIN mmap_changing; ENOENT no single registered VMA; EINVAL this VMA cannot; ENOMEM page
 ///           tables or anon_vma; EFAULT source unreadable; the rest from mfill_atomic_pte
