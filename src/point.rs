@@ -60,32 +60,60 @@ pub enum Pause {
     Dead,
 }
 
-/// See [`point`]. None: no other CPU runs here, or it has run.
+/// See [`point`].
 #[must_use = "a preemption point does nothing unless awaited"]
-pub struct Point<'k>(Option<Preempted<'k>>);
-
-/// Where another CPU is about to run.
-struct Preempted<'k> {
+pub struct Point<'k> {
     k: &'k Kernel,
     touch: Touch,
+    passed: bool,
 }
 
 /// Another CPU may run here, before `touch` takes effect.
 #[inline]
 pub fn point(k: &Kernel, touch: Touch) -> Point<'_> {
-    Point(if k.run.preempt.get() { Some(Preempted { k, touch }) } else { None })
+    Point { k, touch, passed: false }
 }
 
 impl Future for Point<'_> {
     type Output = ();
     #[inline]
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        match self.0.take() {
-            Some(Preempted { k, touch }) => {
-                k.run.pause.set(Some(Pause::Point(touch)));
-                Poll::Pending
-            }
-            None => Poll::Ready(()),
+        if self.passed || !self.k.run.preempt.get() {
+            return Poll::Ready(());
+        }
+        self.preempted();
+        Poll::Pending
+    }
+}
+
+impl Point<'_> {
+    #[cold]
+    fn preempted(&mut self) {
+        self.passed = true;
+        self.k.run.pause.set(Some(Pause::Point(self.touch)));
+    }
+}
+
+/// See [`point_then`].
+#[must_use = "a preemption point does nothing unless awaited"]
+pub struct PointThen<'k, F> {
+    point: Point<'k>,
+    then: F,
+}
+
+/// A [`point`], and what is done there at once: a look that takes no lock.
+#[inline]
+pub fn point_then<'k, T, F: Fn() -> T + Unpin>(k: &'k Kernel, touch: Touch, then: F) -> PointThen<'k, F> {
+    PointThen { point: point(k, touch), then }
+}
+
+impl<T, F: Fn() -> T + Unpin> Future for PointThen<'_, F> {
+    type Output = T;
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match Pin::new(&mut self.point).poll(cx) {
+            Poll::Ready(()) => Poll::Ready((self.then)()),
+            Poll::Pending => Poll::Pending,
         }
     }
 }

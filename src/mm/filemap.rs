@@ -8,7 +8,7 @@ use crate::mm::locking::{lock_page, mmap_read_unlock, trylock_page, unlock_page}
 use crate::mm::memory::{VmFaultCtx, do_set_pte};
 use crate::mm::page::*;
 use crate::mm::pgtable::{PteRef, pmd_none, pte_alloc, pte_none, pte_offset_map_lock, pte_unmap_unlock, ptep_get};
-use crate::point::{Touch, die, point, spin};
+use crate::point::{Touch, die, point, point_then, spin};
 use crate::shmem::inode::{file_inode, i_size_read};
 use crate::{BUG_ON, VM_BUG_ON, WARN_ON_ONCE};
 
@@ -123,13 +123,15 @@ pub(crate) fn fault_flag_allow_retry_first(flags: FaultFlags) -> bool {
 ///           kernel's re-read of the slot amounts to)
 /// Locks:    none (RCU)
 /// Errors:   none
-pub async fn find_get_entry(k: &Kernel, mapping: InodeId, index: u64) -> Option<SlotVal> {
-    point(k, Touch::ReadSlot(mapping, index)).await;
-    let page = xas_load(k, mapping, index);
-    if let Some(SlotVal::Page(page)) = page {
-        get_page(k, page);
-    }
-    page
+#[inline]
+pub fn find_get_entry(k: &Kernel, mapping: InodeId, index: u64) -> impl Future<Output = Option<SlotVal>> {
+    point_then(k, Touch::ReadSlot(mapping, index), move || {
+        let page = xas_load(k, mapping, index);
+        if let Some(SlotVal::Page(page)) = page {
+            get_page(k, page);
+        }
+        page
+    })
 }
 
 /// What the slot holds; a page comes locked, with a reference, and is still in this mapping.

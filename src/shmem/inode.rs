@@ -8,7 +8,7 @@ use crate::kernel::*;
 use crate::mm::locking::{LockId, LockMode, acquire, holds, info_lock, info_unlock, release};
 use crate::mm::mmap::{vm_enough_memory, vm_unacct_memory};
 use crate::mm::zap::unmap_mapping_range;
-use crate::point::{Touch, point, schedule};
+use crate::point::{Touch, point, point_then, schedule};
 use crate::shmem::acct::{BLOCKS_PER_PAGE, alloced_add, blocks_add};
 use crate::shmem::truncate::shmem_truncate_range;
 use crate::{BUG_ON, VM_BUG_ON, WARN_ON_ONCE};
@@ -216,9 +216,9 @@ pub async fn shmem_uncharge(k: &Kernel, inode: InodeId, pages: i64) {
 // ---- size ---------------------------------------------------------------------------------------------------------------
 
 /// `i_size_read`: whoever does not hold the inode lock gets the size of this moment.
-pub async fn i_size_read(k: &Kernel, inode: InodeId) -> u64 {
-    point(k, Touch::ReadSize(inode)).await;
-    k.inode(inode).i_size
+#[inline]
+pub fn i_size_read(k: &Kernel, inode: InodeId) -> impl Future<Output = u64> {
+    point_then(k, Touch::ReadSize(inode), move || k.inode(inode).i_size)
 }
 
 /// `i_size_write`, under the inode lock.
