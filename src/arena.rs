@@ -177,7 +177,10 @@ impl<V: Copy> Sparse<V> {
     #[inline]
     fn find(&self, key: u32) -> Result<usize, usize> {
         let entries = self.0.as_slice();
-        let Some(first) = entries.first() else { return Err(0) };
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Err(0) };
+        if key > last.0 {
+            return Err(entries.len());
+        }
         let guess = key.wrapping_sub(first.0) as usize;
         match entries.get(guess) {
             Some(e) if e.0 == key => Ok(guess),

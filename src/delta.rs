@@ -263,6 +263,6 @@ impl Kernel {
     /// Has the kernel that surrounds the revision this?
     #[inline]
     pub fn has(&self, delta: Delta) -> bool {
-        self.s().revision.kernel() >= delta.about().since
+        self.revision().kernel() >= delta.about().since
     }
 }

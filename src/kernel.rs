@@ -789,7 +789,7 @@ pub struct State {
     /// `vm_committed_as`, in pages.
     pub vm_committed_as: i64,
     /// Locks held.
-    pub held: SmallVec<[Held; 8]>,
+    pub held: Vec<Held>,
     /// Tasks that wait for a lock.
     pub waiting: SmallVec<[Waiting; 2]>,
     /// Fixed settings.
@@ -889,6 +889,8 @@ pub struct Kernel {
     s: RefCell<State>,
     /// A copy of the VMA that was read last, for most calls look at one VMA many times. Gone with every way of writing to a VMA.
     last_vma: StdCell<Option<(VmaId, Vma)>>,
+    /// A copy of [`State::revision`], which does not change.
+    revision: Revision,
     /// Not state.
     pub run: Run,
 }
@@ -954,13 +956,19 @@ macro_rules! accessors {
 impl Kernel {
     /// A kernel that is about to run `state`.
     pub fn new(state: State) -> Kernel {
-        Kernel { s: RefCell::new(state), last_vma: StdCell::new(None), run: Run::default() }
+        Kernel { revision: state.revision, s: RefCell::new(state), last_vma: StdCell::new(None), run: Run::default() }
     }
 
     /// The whole state.
     #[inline]
     pub fn s(&self) -> Ref<'_, State> {
         self.s.borrow()
+    }
+
+    /// The revision that runs.
+    #[inline]
+    pub fn revision(&self) -> Revision {
+        self.revision
     }
 
     /// The whole state, for writing.

@@ -26,14 +26,17 @@ pub(crate) fn f_mapping(k: &Kernel, file: FileId) -> Option<InodeId> {
     }
 }
 
-/// One more reference.
+/// One more reference. What the file is.
 ///
 /// Kernel:   include/linux/fs.h:get_file @ v5.14
 /// Fidelity: MIRROR
 /// Locks:    none
 /// Errors:   none
-pub fn get_file(k: &Kernel, file: FileId) {
-    k.file_mut(file).f_count += 1;
+#[inline]
+pub fn get_file(k: &Kernel, file: FileId) -> File {
+    let mut f = k.file_mut(file);
+    f.f_count += 1;
+    *f
 }
 
 /// One reference less; the last one closes the file.
@@ -95,6 +98,7 @@ pub(crate) fn alloc_file(k: &Kernel, kind: FileKind, f_mode_read: bool, f_mode_w
     k.sm().files.insert(File { kind, f_count: 1, f_mode_read, f_mode_write, ..File::default() })
 }
 
+#[inline]
 fn current_process(k: &Kernel) -> ProcId {
     k.task(k.current()).group
 }
@@ -125,6 +129,7 @@ pub fn fd_install(k: &Kernel, file: FileId) -> KResult<u8> {
 /// Fidelity: MODEL (a lookup; the reference is the caller's business, as for a table with one user)
 /// Locks:    none
 /// Errors:   EBADF
+#[inline]
 pub fn fget(k: &Kernel, fd: u8) -> KResult<FileId> {
     k.process(current_process(k)).file(fd).ok_or(EBADF)
 }

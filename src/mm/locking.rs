@@ -227,13 +227,13 @@ pub fn is_free(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
     true
 }
 
-/// Take a lock where one look at the table tells that nothing stands in the way: nobody waits for any lock, and every lock that is
-/// held, by whomever, has a lower rank. Then nobody holds this one, it is in order, and (spin locks having the highest ranks) no
-/// sleeping lock is taken under a spin lock. False: look closer, with [`check_order`] and [`is_free`].
+/// Take a lock where one look at the table tells that nothing stands in the way: there is room, nobody waits for any lock, and
+/// every lock that is held, by whomever, has a lower rank. Then nobody holds this one, it is in order, and (spin locks having the
+/// highest ranks) no sleeping lock is taken under a spin lock. False: look closer, with [`check_order`] and [`is_free`].
 #[inline]
 fn take_clear(k: &Kernel, lock: LockId, mode: LockMode, task: TaskId) -> bool {
     let s = &mut *k.sm_without_vmas();
-    if !s.waiting.is_empty() || s.held.spilled() || s.held.len() == s.held.inline_size() {
+    if !s.waiting.is_empty() || s.held.len() == s.held.capacity() {
         return false;
     }
     if s.held.iter().any(|h| h.lock.rank() >= lock.rank()) {
@@ -288,6 +288,7 @@ fn check_order(k: &Kernel, lock: LockId) {
 }
 
 /// `lockdep_assert_held()`: report if the task does not hold the lock that guards what it is about to change.
+#[inline]
 pub fn assert_held(k: &Kernel, lock: LockId, what: &str) {
     // Without a task there is nobody to race with.
     let Some(task) = k.run.current.get() else { return };
@@ -440,10 +441,12 @@ pub fn holds(k: &Kernel, lock: LockId) -> bool {
 }
 
 /// `mmap_read_lock`.
+#[inline]
 pub fn mmap_read_lock(k: &Kernel, mm: MmId) -> Acquire<'_> {
     acquire(k, LockId::Mmap(mm), LockMode::Read)
 }
 /// `mmap_read_unlock`.
+#[inline]
 pub fn mmap_read_unlock(k: &Kernel, mm: MmId) {
     release(k, LockId::Mmap(mm), LockMode::Read);
 }
@@ -476,6 +479,7 @@ pub fn info_unlock(k: &Kernel, inode: InodeId) {
     release(k, LockId::Info(inode), LockMode::Write);
 }
 /// `spin_lock(ptl)` of one page-table page.
+#[inline]
 pub fn ptl_lock(k: &Kernel, table: TableId) -> Acquire<'_> {
     acquire(k, LockId::Ptl(table), LockMode::Write)
 }
@@ -484,6 +488,7 @@ pub fn ptl_unlock(k: &Kernel, table: TableId) {
     release(k, LockId::Ptl(table), LockMode::Write);
 }
 /// `lock_page`: sleeps until the page lock is free.
+#[inline]
 pub fn lock_page(k: &Kernel, page: PageId) -> Acquire<'_> {
     acquire(k, LockId::Page(page), LockMode::Write)
 }
@@ -492,6 +497,7 @@ pub fn trylock_page(k: &Kernel, page: PageId) -> bool {
     try_acquire(k, LockId::Page(page), LockMode::Write)
 }
 /// `unlock_page`.
+#[inline]
 pub fn unlock_page(k: &Kernel, page: PageId) {
     crate::VM_BUG_ON!(k, !k.page(page).flags.contains(PG_locked));
     release(k, LockId::Page(page), LockMode::Write);

@@ -36,8 +36,11 @@ pub type UfList = SmallVec<[UserfaultfdUnmapCtx; 2]>;
 /// Fidelity: TRIMMED(rbtree, vmacache)
 /// Locks:    mmap_lock held
 /// Errors:   none
+#[inline]
 pub fn find_vma(k: &Kernel, mm: MmId, addr: u64) -> Option<VmaId> {
-    k.mm(mm).mmap.iter().copied().find(|&vma| addr < k.vma_ref(vma).vm_end)
+    let s = k.s();
+    let Some(m) = s.mms.get(mm) else { return k.mm(mm).mmap.first().copied() };
+    m.mmap.iter().copied().find(|&vma| addr < s.vmas.get(vma).map_or_else(|| k.vma_ref(vma).vm_end, |v| v.vm_end))
 }
 
 /// As [`find_vma`], and the VMA before it: `(vma, prev)`. Without a VMA, `prev` is the last one.

@@ -109,6 +109,7 @@ pub fn page_mapped(k: &Kernel, page: PageId) -> bool {
 }
 
 /// `get_page`: one more reference.
+#[inline]
 pub fn get_page(k: &Kernel, page: PageId) {
     let now = {
         let mut p = k.page_mut(page);
@@ -155,16 +156,24 @@ fn __put_page(k: &Kernel, page: PageId) {
 }
 
 /// `mm_counter`: which resident counter a mapped page is charged to.
+#[inline]
 pub fn mm_counter(k: &Kernel, page: PageId) -> MmCounter {
-    if PageAnon(k, page) { MmCounter::MM_ANONPAGES } else { mm_counter_file(k, page) }
+    let p = k.page(page);
+    match p.mapping {
+        PageMapping::Anon(_) => MmCounter::MM_ANONPAGES,
+        _ if p.flags.contains(PG_swapbacked) => MmCounter::MM_SHMEMPAGES,
+        _ => MmCounter::MM_FILEPAGES,
+    }
 }
 
 /// `mm_counter_file`: as [`mm_counter`], for a page known not to be anonymous.
+#[inline]
 pub fn mm_counter_file(k: &Kernel, page: PageId) -> MmCounter {
     if PageSwapBacked(k, page) { MmCounter::MM_SHMEMPAGES } else { MmCounter::MM_FILEPAGES }
 }
 
 /// `add_mm_counter`.
+#[inline]
 pub fn add_mm_counter(k: &Kernel, mm: crate::kernel::MmId, counter: MmCounter, delta: i32) {
     if delta != 0 {
         k.mm_mut(mm).rss_stat[counter as usize] += delta;
@@ -173,6 +182,7 @@ pub fn add_mm_counter(k: &Kernel, mm: crate::kernel::MmId, counter: MmCounter, d
 }
 
 /// `inc_mm_counter`.
+#[inline]
 pub fn inc_mm_counter(k: &Kernel, mm: crate::kernel::MmId, counter: MmCounter) {
     add_mm_counter(k, mm, counter, 1);
 }

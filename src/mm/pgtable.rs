@@ -165,7 +165,7 @@ pub fn zero_pte(prot: PageProt) -> PteVal {
 
 // ---- the walk -----------------------------------------------------------------------------------------------------------
 
-#[inline]
+#[inline(always)]
 fn child(k: &Kernel, table: TableId, idx: u32) -> Option<TableId> {
     match k.table(table).entries.get(idx) {
         Some(PtEntry::Table(t)) => Some(t),
@@ -182,6 +182,7 @@ pub fn mm_find_pmd(k: &Kernel, mm: MmId, addr: u64) -> Option<Pmd> {
 }
 
 /// `pmd_none`.
+#[inline]
 pub fn pmd_none(k: &Kernel, pmd: Pmd) -> bool {
     child(k, pmd.table, pmd.idx).is_none()
 }
@@ -234,6 +235,7 @@ pub async fn pte_alloc(k: &Kernel, mm: MmId, pmd: Pmd) -> bool {
 }
 
 /// `pte_offset_map`: no lock taken. None if there is no PTE table.
+#[inline]
 pub fn pte_offset_map(k: &Kernel, pmd: Pmd, addr: u64) -> Option<PteRef> {
     child(k, pmd.table, pmd.idx).map(|table| PteRef { table, idx: index_at(addr, 1) })
 }
@@ -246,6 +248,7 @@ pub async fn pte_offset_map_lock(k: &Kernel, pmd: Pmd, addr: u64) -> PteRef {
 }
 
 /// `pte_unmap_unlock`.
+#[inline]
 pub fn pte_unmap_unlock(k: &Kernel, pte: PteRef) {
     release(k, LockId::Ptl(pte.table), LockMode::Write);
 }
@@ -266,12 +269,14 @@ pub async fn ptep_get_lockless(k: &Kernel, pte: PteRef) -> PteVal {
 }
 
 /// `set_pte_at`. The PTE lock is held.
+#[inline]
 pub fn set_pte_at(k: &Kernel, mm: MmId, addr: u64, pte: PteRef, val: PteVal) {
     assert_held(k, LockId::Ptl(pte.table), "a page-table entry");
     native_set_pte(k, mm, addr, pte, val);
 }
 
 /// Store an entry, with no lock: the processor does that when it sets the accessed or the dirty bit (`native_set_pte`).
+#[inline]
 pub fn native_set_pte(k: &Kernel, mm: MmId, addr: u64, pte: PteRef, val: PteVal) {
     // Without soft-dirty tracking the bit does not exist.
     let val = if k.s().config.soft_dirty { val } else { pte_clear_soft_dirty(val) };

@@ -332,6 +332,7 @@ async fn page_lock_anon_vma_read(k: &Kernel, page: PageId) -> Option<(AnonVmaId,
 // ---- where a page is mapped ---------------------------------------------------------------------------------------------
 
 /// `linear_page_index`: the offset of an address in the VMA's file, or in the anonymous address space, in pages.
+#[inline]
 pub fn linear_page_index(k: &Kernel, vma: VmaId, address: u64) -> u64 {
     let v = k.vma(vma);
     (address.wrapping_sub(v.vm_start) >> PAGE_SHIFT).wrapping_add(v.vm_pgoff)
@@ -452,14 +453,17 @@ pub async fn page_referenced(k: &Kernel, page: PageId) -> (u32, bool) {
 
 // ---- adding and removing a mapping --------------------------------------------------------------------------------------
 
-fn mapcount_set(k: &Kernel, page: PageId, now: i16) {
-    let delta = {
+/// How many PTEs map the page now, and that this changes.
+#[inline]
+fn mapcount_change(k: &Kernel, page: PageId, change: impl FnOnce(i16) -> i16) -> i16 {
+    let (was, now) = {
         let mut p = k.page_mut(page);
-        let delta = now - p.mapcount;
-        p.mapcount = now;
-        delta as i32
+        let was = p.mapcount;
+        p.mapcount = change(was);
+        (was, p.mapcount)
     };
-    k.trace(|| Event::Map { page, delta, now: now as i32 });
+    k.trace(|| Event::Map { page, delta: i32::from(now - was), now: now.into() });
+    now
 }
 
 /// Make the page an anonymous one of this VMA, unless it is anonymous already.
@@ -497,8 +501,7 @@ fn __page_set_anon_rmap(k: &Kernel, page: PageId, vma: VmaId, address: u64, excl
 /// Errors:   none
 pub fn do_page_add_anon_rmap(k: &Kernel, page: PageId, vma: VmaId, address: u64, exclusive: bool) {
     VM_BUG_ON!(k, !PageLocked(k, page));
-    let now = k.page(page).mapcount + 1;
-    mapcount_set(k, page, now);
+    let now = mapcount_change(k, page, |was| was + 1);
     if now == 1 {
         __page_set_anon_rmap(k, page, vma, address, exclusive);
     } else {
@@ -538,7 +541,7 @@ pub fn page_add_new_anon_rmap(k: &Kernel, page: PageId, vma: VmaId, address: u64
     VM_BUG_ON!(k, address < v.vm_start || address >= v.vm_end);
     __SetPageSwapBacked(k, page);
     // Stored, not incremented: a page that was mapped already loses its count here.
-    mapcount_set(k, page, 1);
+    mapcount_change(k, page, |_| 1);
     __page_set_anon_rmap(k, page, vma, address, true);
 }
 
@@ -548,9 +551,9 @@ pub fn page_add_new_anon_rmap(k: &Kernel, page: PageId, vma: VmaId, address: u64
 /// Fidelity: TRIMMED(compound pages, statistics)
 /// Locks:    ptl held
 /// Errors:   none
+#[inline]
 pub fn page_add_file_rmap(k: &Kernel, page: PageId) {
-    let now = k.page(page).mapcount + 1;
-    mapcount_set(k, page, now);
+    mapcount_change(k, page, |was| was + 1);
 }
 
 /// One more PTE maps the page: fork copies one.
@@ -560,8 +563,7 @@ pub fn page_add_file_rmap(k: &Kernel, page: PageId) {
 /// Locks:    ptl held
 /// Errors:   none
 pub fn page_dup_rmap(k: &Kernel, page: PageId) {
-    let now = k.page(page).mapcount + 1;
-    mapcount_set(k, page, now);
+    mapcount_change(k, page, |was| was + 1);
 }
 
 /// One PTE less maps the page. `page->mapping` and `index` stay: a page that becomes free needs no cleaning, and one that is
@@ -572,8 +574,7 @@ pub fn page_dup_rmap(k: &Kernel, page: PageId) {
 /// Locks:    ptl held
 /// Errors:   none
 pub fn page_remove_rmap(k: &Kernel, page: PageId) {
-    let now = k.page(page).mapcount - 1;
-    mapcount_set(k, page, now);
+    let now = mapcount_change(k, page, |was| was - 1);
     if now > 0 {
         return;
     }

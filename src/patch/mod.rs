@@ -116,14 +116,15 @@ macro_rules! revisions {
         /// Locks:    see the revision
         /// Errors:   see the revision
         #[inline]
-        pub async fn shmem_getpage_gfp(
+        pub fn shmem_getpage_gfp(
             k: &Kernel, inode: InodeId, index: u64, pagep: &mut Option<PageId>, sgp: SgpType,
             vma: Option<VmaId>, vmf: Option<&mut VmFaultCtx>, fault_type: &mut VmFault,
-        ) -> KResult {
-            let revision = k.s().revision;
-            match revision { $(Revision::$variant => {
-                $module::shmem_getpage_gfp(k, inode, index, pagep, sgp, vma, vmf, fault_type).await
-            }),* }
+        ) -> impl Future<Output = KResult> {
+            async move {
+                match k.revision() { $(Revision::$variant => {
+                    $module::shmem_getpage_gfp(k, inode, index, pagep, sgp, vma, vmf, fault_type).await
+                }),* }
+            }
         }
 
         /// Fill one page of the destination for UFFDIO_COPY, ZEROPAGE or CONTINUE.
@@ -133,14 +134,15 @@ macro_rules! revisions {
         /// Locks:    see the revision
         /// Errors:   see the revision
         #[inline]
-        pub async fn mfill_atomic_pte(
+        pub fn mfill_atomic_pte(
             k: &Kernel, dst_mm: MmId, dst_pmd: Pmd, dst_vma: VmaId, dst_addr: u64, src_addr: u64,
             page: &mut Option<PageId>, mode: McopyAtomicMode, wp_copy: bool,
-        ) -> KResult {
-            let revision = k.s().revision;
-            match revision { $(Revision::$variant => {
-                $module::mfill_atomic_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, src_addr, page, mode, wp_copy).await
-            }),* }
+        ) -> impl Future<Output = KResult> {
+            async move {
+                match k.revision() { $(Revision::$variant => {
+                    $module::mfill_atomic_pte(k, dst_mm, dst_pmd, dst_vma, dst_addr, src_addr, page, mode, wp_copy).await
+                }),* }
+            }
         }
     };
 }

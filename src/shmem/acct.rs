@@ -42,6 +42,7 @@ pub fn blocks_add(k: &Kernel, inode: InodeId, n: i64) {
 }
 
 /// `file_inode(vma->vm_file)`. A VMA without a file has none: the dangling id is then reported when it is used.
+#[inline]
 pub fn vma_inode(k: &Kernel, vma: VmaId) -> InodeId {
     match k.vma(vma).vm_file.map(|f| k.file(f).kind) {
         Some(FileKind::Inode(inode)) => inode,

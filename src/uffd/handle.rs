@@ -274,7 +274,10 @@ pub async fn wake_userfault(k: &Kernel, ctx: CtxId, start: u64, len: u64) {
     let _f = k.enter("wake_userfault", || format!("start={start:#x} len={len:#x}"));
     // The full barrier of the kernel: the entry was set before, the queues are looked at after.
     point(k, Touch::ReadCtx(ctx)).await;
-    let need_wakeup = !k.ctx(ctx).fault_pending_wqh.is_empty() || !k.ctx(ctx).fault_wqh.is_empty();
+    let need_wakeup = {
+        let ctx = k.ctx(ctx);
+        !ctx.fault_pending_wqh.is_empty() || !ctx.fault_wqh.is_empty()
+    };
     if need_wakeup {
         __wake_userfault(k, ctx, UserfaultfdWakeRange { start, len }).await;
     } else {

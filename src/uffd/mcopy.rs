@@ -30,6 +30,7 @@ use crate::uffd::vma::userfaultfd_wp;
 /// Fidelity: MIRROR
 /// Locks:    mmap_lock held
 /// Errors:   none
+#[inline]
 fn find_dst_vma(k: &Kernel, dst_mm: MmId, dst_start: u64, len: u64) -> Option<VmaId> {
     let dst_vma = find_vma(k, dst_mm, dst_start)?;
     let v = k.vma(dst_vma);
