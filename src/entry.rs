@@ -7,11 +7,8 @@ use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::fault::{AccessResult, FAULT_FLAG_DEFAULT, resume_blocked_fault, user_access};
 use crate::mm::uaccess::user_addr;
-use crate::syscall::{Fd, Op, Out, Outcome};
+use crate::syscall::{Answer, Fd, Op, Out, Outcome};
 use crate::{mm, shmem, uffd, vfs};
-
-/// Where an operation leaves its outcome. It gets there from where it arises, without being handed up through every function.
-pub type Answer = std::cell::Cell<Option<Outcome>>;
 
 /// How the kernel left a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,10 +48,10 @@ pub async fn run_op(k: &Kernel, op: &Op, answer: &Answer) -> End {
     }
     match fd_of(op) {
         Some(fd) => on_fd(k, fd, op, answer).await,
-        None => answer.set(Some(system_call(k, op).await)),
+        None => answer.give(system_call(k, op).await),
     }
     if exit_to_user_mode(k) && !matches!(op, Op::Exit) {
-        answer.set(None);
+        answer.take();
         return End::Killed;
     }
     End::Returned
@@ -83,7 +80,7 @@ fn access_end(k: &Kernel, access: UserAccess, result: AccessResult, answer: &Ans
         AccessResult::Blocked => return End::Blocked,
         AccessResult::Killed => return End::Killed,
     };
-    answer.set(Some(outcome));
+    answer.give(outcome);
     End::Returned
 }
 
@@ -237,21 +234,20 @@ async fn on_fd(k: &Kernel, fd: Fd, op: &Op, answer: &Answer) {
     if let Op::Pread { offset, .. } | Op::Pwrite { offset, .. } = *op
         && offset > MAX_LFS_FILESIZE
     {
-        return answer.set(Some(Outcome::err(EINVAL)));
+        return answer.ret(Err(EINVAL));
     }
     let file = match vfs::fget(k, fd) {
         Ok(file) => file,
-        Err(e) => return answer.set(Some(Outcome::err(e))),
+        Err(e) => return answer.ret(Err(e)),
     };
-    vfs::get_file(k, file);
-    let kind = k.file_ref(file).kind;
+    let kind = vfs::get_file(k, file).kind;
     match kind {
         FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::Shmem => {
-            answer.set(Some(on_shmem(k, file, inode, op).await));
+            answer.give(on_shmem(k, file, inode, op).await);
         }
-        FileKind::Inode(_) => answer.set(Some(on_dev_zero(k, op).await)),
+        FileKind::Inode(_) => answer.give(on_dev_zero(k, op).await),
         FileKind::Userfaultfd(ctx) => on_userfaultfd(k, file, ctx, op, answer).await,
-        FileKind::ProcMem(mm) => answer.set(Some(on_proc_mem(k, file, mm, op).await)),
+        FileKind::ProcMem(mm) => answer.give(on_proc_mem(k, file, mm, op).await),
     }
     vfs::fput(k, file).await;
 }
@@ -364,29 +360,39 @@ async fn on_dev_zero(k: &Kernel, op: &Op) -> Outcome {
     }
 }
 
+/// The fills put their out field in the answer themselves.
 async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op, answer: &Answer) {
-    let outcome = match *op {
-        Op::UffdApi { api, features, .. } => uffd::ctx::userfaultfd_api(k, ctx, api, features).await,
-        Op::UffdRegister { start, len, mode, .. } => uffd::ctx::userfaultfd_register(k, ctx, start, len, mode).await,
-        Op::UffdUnregister { start, len, .. } => uffd::ctx::userfaultfd_unregister(k, ctx, start, len).await,
-        Op::UffdWake { start, len, .. } => uffd::ctx::userfaultfd_wake(k, ctx, start, len).await,
-        Op::UffdCopy { dst, src, len, mode, .. } => uffd::ctx::userfaultfd_copy(k, ctx, dst, user_addr(src), len, mode).await,
-        Op::UffdZeropage { start, len, mode, .. } => uffd::ctx::userfaultfd_zeropage(k, ctx, start, len, mode).await,
-        Op::UffdContinue { start, len, mode, .. } => uffd::ctx::userfaultfd_continue(k, ctx, start, len, mode).await,
-        Op::UffdPoison { start, len, mode, .. } => uffd::ctx::userfaultfd_poison(k, ctx, start, len, mode).await,
-        Op::UffdWriteprotect { start, len, mode, .. } => uffd::ctx::userfaultfd_writeprotect(k, ctx, start, len, mode).await,
-        Op::UffdRead { .. } => match uffd::ctx::userfaultfd_ctx_read(k, ctx, k.file(file).nonblock).await {
+    use uffd::ctx::*;
+    let filled = match *op {
+        Op::UffdCopy { dst, src, len, mode, .. } => userfaultfd_copy(k, ctx, dst, user_addr(src), len, mode, answer).await,
+        Op::UffdZeropage { start, len, mode, .. } => userfaultfd_zeropage(k, ctx, start, len, mode, answer).await,
+        Op::UffdContinue { start, len, mode, .. } => userfaultfd_continue(k, ctx, start, len, mode, answer).await,
+        Op::UffdPoison { start, len, mode, .. } => userfaultfd_poison(k, ctx, start, len, mode, answer).await,
+        _ => return answer.give(not_a_fill(k, file, ctx, op).await),
+    };
+    answer.ret(filled.map(|()| 0));
+}
+
+/// What fills nothing.
+async fn not_a_fill(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcome {
+    use uffd::ctx::*;
+    match *op {
+        Op::UffdApi { api, features, .. } => userfaultfd_api(k, ctx, api, features).await,
+        Op::UffdRegister { start, len, mode, .. } => userfaultfd_register(k, ctx, start, len, mode).await,
+        Op::UffdUnregister { start, len, .. } => userfaultfd_unregister(k, ctx, start, len).await,
+        Op::UffdWake { start, len, .. } => userfaultfd_wake(k, ctx, start, len).await,
+        Op::UffdWriteprotect { start, len, mode, .. } => userfaultfd_writeprotect(k, ctx, start, len, mode).await,
+        Op::UffdRead { .. } => match userfaultfd_ctx_read(k, ctx, k.file(file).nonblock).await {
             Ok(msg) => Outcome::ok(32).with(Out::Msg(msg)),
             Err(ERESTARTSYS) => Outcome::err(EINTR),
             Err(e) => Outcome::err(e),
         },
         Op::Poll { .. } => {
-            let (pollin, pollerr) = uffd::ctx::userfaultfd_poll(k, ctx, k.file(file).nonblock);
+            let (pollin, pollerr) = userfaultfd_poll(k, ctx, k.file(file).nonblock);
             Outcome::ok((pollin || pollerr) as i64).with(Out::Poll { pollin, pollerr })
         }
         _ => Outcome::err(EINVAL),
-    };
-    answer.set(Some(outcome));
+    }
 }
 
 /// Read or write another address space through `/proc/PID/mem`.

@@ -5,13 +5,13 @@
 //! on, until nothing moves any more. For a schedule of one's own, start operations ([`Machine::start`]) and [`Machine::step`]
 //! them from one preemption point to the next.
 
-use crate::entry::{self, Answer, End};
+use crate::entry::{self, End};
 use crate::event::{Event, Symptom};
 use crate::kernel::*;
 use crate::mm::locking::{self, LockId, LockMode};
 use crate::patch::Revision;
 use crate::point::{self, Pause};
-use crate::syscall::{Op, Outcome};
+use crate::syscall::{Answer, Op, Outcome};
 use slab::Slab;
 use std::cell::Cell as StdCell;
 use std::future::Future;
@@ -65,17 +65,18 @@ pub struct Completed {
 }
 
 /// What a [`Runner`] is to do.
+#[derive(Clone, Copy)]
 enum Job {
-    /// Carry out an operation.
-    Op(Op),
+    /// Carry out the operation that is on the desk.
+    Op,
     /// Go on with the fault that the task was parked in.
     Resume,
 }
 
 /// Where a [`Runner`] finds its job, and leaves how the job ended.
-#[derive(Default)]
 struct Desk {
     job: StdCell<Option<Job>>,
+    op: StdCell<Op>,
     answer: Answer,
     end: StdCell<Option<End>>,
 }
@@ -89,12 +90,16 @@ struct Runner {
 
 impl Runner {
     fn new(k: Rc<Kernel>) -> Runner {
-        let desk = Rc::new(Desk::default());
+        let (job, end) = (StdCell::new(None), StdCell::new(None));
+        let desk = Rc::new(Desk { job, op: StdCell::new(Op::Exit), answer: Answer::default(), end });
         let shared = Rc::clone(&desk);
         let future = Box::pin(async move {
             loop {
                 let end = match shared.job.take() {
-                    Some(Job::Op(op)) => Some(entry::run_op(&k, &op, &shared.answer).await),
+                    Some(Job::Op) => {
+                        let op = shared.op.get();
+                        Some(entry::run_op(&k, &op, &shared.answer).await)
+                    }
                     Some(Job::Resume) => Some(entry::run_resumed(&k, &shared.answer).await),
                     None => None,
                 };
@@ -167,14 +172,14 @@ impl Machine {
 
     /// The operation that the task is in, if any.
     pub fn current_op(&self, task: TaskId) -> Option<Op> {
-        let running = self.running.iter().find(|(_, r)| r.task == task).map(|(_, r)| r.op.clone());
+        let running = self.running.iter().find(|(_, r)| r.task == task).map(|(_, r)| r.op);
         running.or_else(|| self.k.s().tasks.get(task).and_then(|t| t.blocked.as_ref().map(|b| entry::op_of(b.access))))
     }
 
     /// Begin an operation without running any of it.
     pub fn start(&mut self, task: TaskId, op: &Op) -> Result<(), Refused> {
         self.can_start(task)?;
-        self.spawn(task, op.clone());
+        self.spawn(task, *op);
         Ok(())
     }
 
@@ -188,12 +193,13 @@ impl Machine {
         }
     }
 
-    /// An idle runner that is given something to do.
-    fn runner(&mut self, job: Job) -> &mut Runner {
-        if self.idle.is_empty() {
-            self.idle.push(Runner::new(Rc::clone(&self.k)));
+    /// An idle runner that is given something to do. An operation is put on its desk by the caller.
+    #[inline]
+    fn runner<'m>(idle: &'m mut Vec<Runner>, k: &Rc<Kernel>, job: Job) -> &'m mut Runner {
+        if idle.is_empty() {
+            idle.push(Runner::new(Rc::clone(k)));
         }
-        let runner = self.idle.last_mut().expect("there is one");
+        let runner = idle.last_mut().expect("there is one");
         runner.desk.job.set(Some(job));
         runner
     }
@@ -204,7 +210,7 @@ impl Machine {
     }
 
     fn spawn(&mut self, task: TaskId, op: Op) {
-        self.runner(Job::Op(op.clone()));
+        Machine::runner(&mut self.idle, &self.k, Job::Op).desk.op.set(op);
         self.insert(task, op);
     }
 
@@ -227,7 +233,7 @@ impl Machine {
             if self.running.iter().any(|(_, r)| r.task == task) {
                 continue;
             }
-            self.runner(Job::Resume);
+            Machine::runner(&mut self.idle, &self.k, Job::Resume);
             self.insert(task, entry::op_of(access));
         }
     }
@@ -337,15 +343,15 @@ impl Machine {
     /// Other operations that ended meanwhile are in [`take_completed`](Machine::take_completed).
     pub fn run(&mut self, task: TaskId, op: &Op) -> Result<Option<Outcome>, Refused> {
         self.can_start(task)?;
-        let k = Rc::clone(&self.k);
-        let runner = self.runner(Job::Op(op.clone()));
+        let runner = Machine::runner(&mut self.idle, &self.k, Job::Op);
+        runner.desk.op.set(*op);
         // Most operations end at once: those never get into the table.
         let mut mine = None;
-        match runner.poll_in(&k, task) {
+        match runner.poll_in(&self.k, task) {
             Ok(End::Returned) => mine = runner.desk.answer.take(),
-            Ok(end) => self.ended(task, op.clone(), end, None),
+            Ok(end) => self.ended(task, *op, end, None),
             Err(pause) => {
-                let key = self.insert(task, op.clone());
+                let key = self.insert(task, *op);
                 self.paused(key, pause);
             }
         }

@@ -423,7 +423,7 @@ impl Player {
         if let Some(why) = refused {
             let answer = Answer::NotStarted(why);
             self.compare(call.line, &call.expect, &answer);
-            self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
+            self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op, resumed: false, answer });
             return false;
         }
         if let Some(task) = self.threads[call.thread] {
@@ -507,7 +507,7 @@ impl Player {
         if answer != Answer::Blocked {
             self.open[call.thread] = None;
         }
-        self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
+        self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op, resumed: false, answer });
         self.late(ended.into_iter().filter(|(t, _)| *t != call.thread));
     }
 
@@ -559,7 +559,7 @@ impl Player {
         self.answered(ended, &mut started, &mut current);
         for (call, answer) in started {
             self.compare(call.line, &call.expect, &answer);
-            self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op.clone(), resumed: false, answer });
+            self.replay.rows.push(Row { line: call.line, thread: call.thread, op: call.op, resumed: false, answer });
         }
     }
 

@@ -5,6 +5,7 @@ use crate::errno::Errno;
 use crate::flags::*;
 use crate::kernel::{CELLS, Cell};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell as StdCell;
 
 /// A descriptor number, as the process sees it. The first one is 3.
 pub type Fd = u8;
@@ -103,7 +104,7 @@ pub const WP_MODE_WP: u64 = 1;
 pub const WP_MODE_DONTWAKE: u64 = 2;
 
 /// One operation of user space.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Op {
     /// `memfd_create("", flags)`.
     MemfdCreate {
@@ -566,5 +567,40 @@ impl Outcome {
 impl<T: Into<i64>> From<Result<T, Errno>> for Outcome {
     fn from(r: Result<T, Errno>) -> Outcome {
         Outcome { ret: r.map(Into::into), out: Out::None }
+    }
+}
+
+/// Where an operation leaves its outcome. What it writes to user memory gets here from where it arises, without being handed up
+/// through every function.
+#[derive(Default)]
+pub struct Answer {
+    ret: StdCell<Option<Result<i64, Errno>>>,
+    out: StdCell<Out>,
+}
+
+impl Answer {
+    /// `put_user` to the out field of the call.
+    #[inline]
+    pub fn put_user(&self, out: Out) {
+        self.out.set(out);
+    }
+
+    /// The call returns this.
+    #[inline]
+    pub fn ret(&self, ret: Result<i64, Errno>) {
+        self.ret.set(Some(ret));
+    }
+
+    /// The call ends like this.
+    pub fn give(&self, outcome: Outcome) {
+        self.out.set(outcome.out);
+        self.ret.set(Some(outcome.ret));
+    }
+
+    /// What the call left here, if it returned.
+    #[inline]
+    pub fn take(&self) -> Option<Outcome> {
+        let out = self.out.take();
+        self.ret.take().map(|ret| Outcome { ret, out })
     }
 }

@@ -139,7 +139,7 @@ fn shrinking_leaves_only_what_matters() {
     let bytes: Vec<u8> = (0..400u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let program = with_schedule(&bytes);
     assert!(program.ops.len() > 10);
-    let wanted = program.ops[7].1.clone();
+    let wanted = program.ops[7].1;
     let small = random::shrink(&program, |p| p.ops.iter().any(|(_, op)| *op == wanted));
     assert_eq!(small.ops, [(0, wanted)]);
     assert!(small.schedule.is_empty());

@@ -209,7 +209,7 @@ pub fn essence(steps: &[Step]) -> Option<Vec<Op>> {
                 Op::UffdApi { fd, api, features } => {
                     ops.push(Op::UffdApi { fd: *fd, api: *api, features: features & !SAYS_NOTHING });
                 }
-                op => ops.push(op.clone()),
+                op => ops.push(*op),
             },
             Step::Resumed { .. } | Step::Seen(_) => {}
             Step::Race { .. } => return None,

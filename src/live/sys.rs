@@ -87,7 +87,7 @@ impl Slot {
             return false;
         }
         // SAFETY: no job is open, so the executor does not look at it; Op owns no memory, so a copy in another process is whole.
-        unsafe { (*self.op.get()).write(op.clone()) };
+        unsafe { (*self.op.get()).write(*op) };
         self.child.store(child, Ordering::Relaxed);
         self.job.fetch_add(1, Ordering::Release);
         futex(&self.job, libc::FUTEX_WAKE, 1);
@@ -483,7 +483,7 @@ pub(super) fn work(slots: &Slots, letters: Letters, me: usize) -> usize {
         futex(&slot.job, libc::FUTEX_WAIT, job);
     }
     // SAFETY: a job is open: the watcher has written `op`, and leaves `op`, `raw` and `data` alone until it is done.
-    let (op, data) = unsafe { ((*slot.op.get()).assume_init_ref().clone(), (*slot.data.get()).as_mut_ptr() as u64) };
+    let (op, data) = unsafe { (*(*slot.op.get()).assume_init_ref(), (*slot.data.get()).as_mut_ptr() as u64) };
     let tid_of = |task: u8| slots.get(task as usize).map_or(0, Slot::tid);
     let raw = perform(&op, letters, data, tid_of);
     if op == Op::Fork && raw.ret == 0 {

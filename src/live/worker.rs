@@ -171,7 +171,7 @@ impl<'b> Tested<'b> {
             return false;
         }
         let e = &mut self.executors[thread];
-        e.op = Some(op.clone());
+        e.op = Some(*op);
         e.child = child;
         true
     }
@@ -298,7 +298,7 @@ impl<'b> Tested<'b> {
     pub fn ended(&mut self) -> Result<Vec<(usize, Option<Outcome>)>, Stopped> {
         let mut all = Vec::new();
         for me in 0..self.executors.len() {
-            let Some(op) = self.executors[me].op.clone() else { continue };
+            let Some(op) = self.executors[me].op else { continue };
             if !self.executors[me].alive {
                 self.executors[me].op = None;
                 all.push((me, (op == Op::Exit).then(|| Outcome::ok(0))));

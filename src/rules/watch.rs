@@ -188,7 +188,7 @@ impl Watch {
         };
         self.active.push(Active {
             task,
-            op: op.clone(),
+            op: *op,
             mm,
             subject,
             old_size: inode.and_then(|i| s.inodes.get(i)).map_or(0, |i| i.i_size),
@@ -201,7 +201,7 @@ impl Watch {
             filling,
             listed: true,
         });
-        self.ran.push(Ran { op: op.clone(), inode, filling });
+        self.ran.push(Ran { op: *op, inode, filling });
     }
 
     /// `op` returned in `task`.
@@ -217,7 +217,7 @@ impl Watch {
             a.overlapped = true;
         }
         if !a.listed {
-            self.ran.push(Ran { op: op.clone(), inode: a.inode, filling: a.filling });
+            self.ran.push(Ran { op: *op, inode: a.inode, filling: a.filling });
         }
         let instruction = matches!(op, Op::Load { .. } | Op::Store { .. });
         let sure = if a.overlapped {
@@ -290,7 +290,7 @@ impl Watch {
             lenient |= stores(&a.op);
             if !a.listed {
                 // It may have gone on for a while and slept again.
-                self.ran.push(Ran { op: a.op.clone(), inode: a.inode, filling: a.filling });
+                self.ran.push(Ran { op: a.op, inode: a.inode, filling: a.filling });
             }
             match (&a.op, a.mm) {
                 (Op::Fork, Some(mm)) => self.spec.fork(&s, mm, Sure::Perhaps),

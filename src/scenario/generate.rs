@@ -294,7 +294,7 @@ impl Program {
             let call = |thread: u8, op: &Op, child| Call {
                 line: 0,
                 thread: thread.into(),
-                op: op.clone(),
+                op: *op,
                 child,
                 injected: Vec::new(),
                 expect: Expect::Any,
@@ -924,7 +924,7 @@ impl<'a> Arbitrary<'a> for Scenario {
                 6 => {
                     let mut call = any_call(u, &mut s.threads)?;
                     call.expect = Expect::Blocked;
-                    let (thread, op) = (call.thread, call.op.clone());
+                    let (thread, op) = (call.thread, call.op);
                     s.steps.push(Step::Op(call));
                     let expect = any_expect(u, &op)?;
                     s.steps.push(Step::Resumed { line: 0, thread, expect });

@@ -370,7 +370,7 @@ impl Reader {
             Expect::Blocked => Progress::Unfinished,
             Expect::Is(_) => Progress::Over,
         };
-        self.last.insert(thread, Last { line: number, op: op.clone(), child, state });
+        self.last.insert(thread, Last { line: number, op, child, state });
         Ok(Call { line: number, thread, op, child, injected, expect })
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `fs/userfaultfd.c`: the ioctls that resolve faults. Arguments come in decoded; the out field goes back in [`Outcome`].
+//! `fs/userfaultfd.c`: the ioctls that resolve faults. Arguments come in decoded; the fills put their out field in the call's [`Answer`].
 
 use crate::BUG_ON;
 use crate::VM_BUG_ON;
@@ -8,8 +8,8 @@ use crate::errno::*;
 use crate::kernel::*;
 use crate::mm::exit::{mmget_not_zero, mmput};
 use crate::patch::McopyAtomicMode::{self, *};
-use crate::point::{Touch, point};
-use crate::syscall::{Out, Outcome};
+use crate::point::{Touch, point_then};
+use crate::syscall::{Answer, Out, Outcome};
 use crate::uffd::handle::wake_userfault;
 use crate::uffd::mcopy::{__mcopy_atomic, mwriteprotect_range};
 use crate::uffd::register::{validate_range, validate_unaligned_range};
@@ -76,19 +76,23 @@ pub(crate) fn in_wait_api(k: &Kernel, ctx: CtxId) -> bool {
 }
 
 /// The look at mmap_changing before an ioctl does anything.
-async fn mmap_changing(k: &Kernel, ctx: CtxId) -> bool {
-    point(k, Touch::ReadCtx(ctx)).await;
-    let changing = k.ctx(ctx).mmap_changing != 0;
-    if changing {
-        k.branch("an event waits to be read: -EAGAIN");
-    }
-    changing
+#[inline]
+fn mmap_changing(k: &Kernel, ctx: CtxId) -> impl Future<Output = bool> {
+    point_then(k, Touch::ReadCtx(ctx), move || {
+        let changing = k.ctx(ctx).mmap_changing != 0;
+        if changing {
+            k.branch("an event waits to be read: -EAGAIN");
+        }
+        changing
+    })
 }
 
-/// The answer then. UFFDIO_EAGAIN_OUT: in the out field too, so that a monitor that looks there first sees it.
-fn again(k: &Kernel) -> Outcome {
-    let out = if k.has(Delta::UFFDIO_EAGAIN_OUT) { Out::Done(-EAGAIN.num()) } else { Out::None };
-    Outcome::err(EAGAIN).with(out)
+/// The answer of a fill then. UFFDIO_EAGAIN_OUT: in the out field too, so that a monitor that looks there first sees it.
+fn again(k: &Kernel, out: &Answer) -> KResult {
+    if k.has(Delta::UFFDIO_EAGAIN_OUT) {
+        out.put_user(Out::Done(-EAGAIN.num()));
+    }
+    Err(EAGAIN)
 }
 
 /// UFFDIO_WAKE: wake who waits in the range, without resolving anything.
@@ -126,29 +130,34 @@ async fn fill_and_wake(
     mcopy_mode: McopyAtomicMode,
     mode: u64,
     dontwake: bool,
-) -> Outcome {
+    out: &Answer,
+) -> KResult {
     let mm = k.ctx(ctx).mm.unwrap_or(MmId::DANGLING);
     if !mmget_not_zero(k, mm) {
         k.branch("the address space is gone: -ESRCH");
-        return Outcome::err(ESRCH);
+        return Err(ESRCH);
     }
     let ret = __mcopy_atomic(k, mm, ctx, dst, src, len, mcopy_mode, mode).await;
     mmput(k, mm).await;
 
     let done = match ret {
         Ok(done) => done,
-        Err(e) => return Outcome::err(e).with(Out::Done(-e.num())),
+        Err(e) => {
+            out.put_user(Out::Done(-e.num()));
+            return Err(e);
+        }
     };
+    out.put_user(Out::Done(done as i64));
     BUG_ON!(k, done == 0);
     // Only what was done is woken, and never with a length of 0, which would wake everybody.
     if !dontwake {
         wake_userfault(k, ctx, dst, done).await;
     }
     if done == len {
-        Outcome::ok(0).with(Out::Done(done as i64))
+        Ok(())
     } else {
         k.branch("part of the range was done: -EAGAIN");
-        Outcome::err(EAGAIN).with(Out::Done(done as i64))
+        Err(EAGAIN)
     }
 }
 
@@ -159,30 +168,30 @@ async fn fill_and_wake(
 /// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
 /// Errors:   EINVAL before UFFDIO_API, bad range or mode, source wraps; EAGAIN an event is pending, or part was done; ESRCH the
 ///           mm is gone; the rest from __mcopy_atomic
-pub async fn userfaultfd_copy(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u64, mode: u64) -> Outcome {
+pub async fn userfaultfd_copy(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u64, mode: u64, out: &Answer) -> KResult {
     let _f = k.enter("userfaultfd_copy", || format!("dst={dst:#x} src={src:#x} len={len:#x} mode={mode:#x}"));
     if in_wait_api(k, ctx) {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     if mmap_changing(k, ctx).await {
-        return again(k);
+        return again(k, out);
     }
     if let Err(e) = validate_range(k, dst, len) {
-        return Outcome::err(e);
+        return Err(e);
     }
     // The source is the monitor's business, but it must not wrap.
     if src.wrapping_add(len) <= src {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     if k.has(Delta::UFFDIO_COPY_SRC)
         && let Err(e) = validate_unaligned_range(k, src, len)
     {
-        return Outcome::err(e);
+        return Err(e);
     }
     if mode & !(UFFDIO_COPY_MODE_DONTWAKE | UFFDIO_COPY_MODE_WP) != 0 {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
-    fill_and_wake(k, ctx, dst, src, len, MCOPY_ATOMIC_NORMAL, mode, mode & UFFDIO_COPY_MODE_DONTWAKE != 0).await
+    fill_and_wake(k, ctx, dst, src, len, MCOPY_ATOMIC_NORMAL, mode, mode & UFFDIO_COPY_MODE_DONTWAKE != 0, out).await
 }
 
 /// UFFDIO_ZEROPAGE: fill missing pages with zeroes.
@@ -192,21 +201,21 @@ pub async fn userfaultfd_copy(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u
 /// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
 /// Errors:   EINVAL before UFFDIO_API, bad range or mode; EAGAIN an event is pending, or part was done; ESRCH the mm is gone; the
 ///           rest from __mcopy_atomic
-pub async fn userfaultfd_zeropage(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64) -> Outcome {
+pub async fn userfaultfd_zeropage(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64, out: &Answer) -> KResult {
     let _f = k.enter("userfaultfd_zeropage", || format!("start={start:#x} len={len:#x} mode={mode:#x}"));
     if in_wait_api(k, ctx) {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     if mmap_changing(k, ctx).await {
-        return again(k);
+        return again(k, out);
     }
     if let Err(e) = validate_range(k, start, len) {
-        return Outcome::err(e);
+        return Err(e);
     }
     if mode & !UFFDIO_ZEROPAGE_MODE_DONTWAKE != 0 {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
-    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_ZEROPAGE, 0, mode & UFFDIO_ZEROPAGE_MODE_DONTWAKE != 0).await
+    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_ZEROPAGE, 0, mode & UFFDIO_ZEROPAGE_MODE_DONTWAKE != 0, out).await
 }
 
 /// UFFDIO_CONTINUE: map the pages that the file has already. UFFDIO_CONTINUE_MODE_WP: write-protected, if wanted.
@@ -216,25 +225,25 @@ pub async fn userfaultfd_zeropage(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
 /// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
 /// Errors:   EINVAL before UFFDIO_API, bad range or mode; EAGAIN an event is pending, or part was done; ESRCH the mm is gone; the
 ///           rest from __mcopy_atomic
-pub async fn userfaultfd_continue(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64) -> Outcome {
+pub async fn userfaultfd_continue(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64, out: &Answer) -> KResult {
     let _f = k.enter("userfaultfd_continue", || format!("start={start:#x} len={len:#x} mode={mode:#x}"));
     if in_wait_api(k, ctx) {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     if mmap_changing(k, ctx).await {
-        return again(k);
+        return again(k, out);
     }
     if let Err(e) = validate_range(k, start, len) {
-        return Outcome::err(e);
+        return Err(e);
     }
     if start.wrapping_add(len) <= start {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     let wp = if k.has(Delta::UFFDIO_CONTINUE_MODE_WP) { UFFDIO_CONTINUE_MODE_WP } else { 0 };
     if mode & !(UFFDIO_CONTINUE_MODE_DONTWAKE | wp) != 0 {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
-    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_CONTINUE, mode & wp, mode & UFFDIO_CONTINUE_MODE_DONTWAKE != 0).await
+    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_CONTINUE, mode & wp, mode & UFFDIO_CONTINUE_MODE_DONTWAKE != 0, out).await
 }
 
 /// UFFDIO_POISON: make the next accesses raise SIGBUS. A kernel without it knows no such number.
@@ -244,25 +253,25 @@ pub async fn userfaultfd_continue(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
 /// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
 /// Errors:   EINVAL before UFFDIO_API, unknown to the kernel, bad range or mode; EAGAIN an event is pending, or part was done;
 ///           ESRCH the mm is gone; the rest from __mcopy_atomic
-pub async fn userfaultfd_poison(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64) -> Outcome {
+pub async fn userfaultfd_poison(k: &Kernel, ctx: CtxId, start: u64, len: u64, mode: u64, out: &Answer) -> KResult {
     let _f = k.enter("userfaultfd_poison", || format!("start={start:#x} len={len:#x} mode={mode:#x}"));
     if in_wait_api(k, ctx) {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     if !k.has(Delta::UFFDIO_POISON) {
         k.branch("no such ioctl: -EINVAL");
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     if mmap_changing(k, ctx).await {
-        return again(k);
+        return again(k, out);
     }
     if let Err(e) = validate_range(k, start, len) {
-        return Outcome::err(e);
+        return Err(e);
     }
     if mode & !UFFDIO_POISON_MODE_DONTWAKE != 0 {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
-    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_POISON, 0, mode & UFFDIO_POISON_MODE_DONTWAKE != 0).await
+    fill_and_wake(k, ctx, start, 0, len, MCOPY_ATOMIC_POISON, 0, mode & UFFDIO_POISON_MODE_DONTWAKE != 0, out).await
 }
 
 /// UFFDIO_WRITEPROTECT: protect pages against stores, or let them be stored to again. UFFDIO_WRITEPROTECT_MMGET: in an address
