@@ -7,7 +7,7 @@ use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::fault::{AccessResult, FAULT_FLAG_DEFAULT, resume_blocked_fault, user_access};
 use crate::mm::uaccess::user_addr;
-use crate::syscall::{Fd, Op, Out, Outcome};
+use crate::syscall::{Fd, MSG_SIZE, Op, Out, Outcome, UserBuf};
 use crate::{mm, shmem, uffd, vfs};
 
 /// Where an operation leaves its outcome. It gets there from where it arises, without being handed up through every function.
@@ -245,13 +245,35 @@ async fn on_fd(k: &Kernel, fd: Fd, op: &Op, answer: &Answer) {
     };
     vfs::get_file(k, file);
     let kind = k.file_ref(file).kind;
+    // read(2) of a file that has a position: there, and on from there.
+    let is_read = matches!(op, Op::UffdRead { .. }) && !matches!(kind, FileKind::Userfaultfd(_));
+    let here;
+    let op = if is_read {
+        here = Op::Pread { fd, buf: UserBuf::Fill(0), count: MSG_SIZE, offset: k.file_ref(file).f_pos };
+        &here
+    } else {
+        op
+    };
+    if let Err(e) = vfs::may_transfer(k, file, op) {
+        answer.set(Some(Outcome::err(e)));
+        vfs::fput(k, file).await;
+        return;
+    }
     match kind {
         FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::Shmem => {
             answer.set(Some(on_shmem(k, file, inode, op).await));
         }
         FileKind::Inode(_) => answer.set(Some(on_dev_zero(k, op).await)),
         FileKind::Userfaultfd(ctx) => on_userfaultfd(k, file, ctx, op, answer).await,
-        FileKind::ProcMem(mm) => answer.set(Some(on_proc_mem(k, file, mm, op).await)),
+        FileKind::ProcMem(mm) => answer.set(Some(on_proc_mem(k, mm, op).await)),
+    }
+    if is_read {
+        // What was read is nobody's business: how much, that is.
+        let ret = answer.take().map(|o| o.ret);
+        if let Some(Ok(n)) = ret {
+            k.file_mut(file).f_pos += n as u64;
+        }
+        answer.set(ret.map(|ret| Outcome { ret, out: Out::None }));
     }
     vfs::fput(k, file).await;
 }
@@ -273,12 +295,6 @@ async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome 
         Op::Fallocate { offset, len, .. } if offset + len > MAX_LFS_FILESIZE => Outcome::err(EFBIG),
         Op::Fallocate { mode, offset, len, .. } => {
             Box::pin(shmem::truncate::shmem_fallocate(k, file, mode, offset, len)).await.map(|()| 0).into()
-        }
-        Op::Pread { .. } if !f.f_mode_read => Outcome::err(EBADF),
-        Op::Pwrite { .. } if !f.f_mode_write => Outcome::err(EBADF),
-        // vfs_read, vfs_write.
-        Op::Pread { buf, count, .. } | Op::Pwrite { buf, count, .. } if !mm::uaccess::access_ok(user_addr(buf), count) => {
-            Outcome::err(EFAULT)
         }
         Op::Pread { buf, count, offset, .. } => {
             let mut data = [None; CELLS];
@@ -376,7 +392,7 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op, answer: &
         Op::UffdPoison { start, len, mode, .. } => uffd::ctx::userfaultfd_poison(k, ctx, start, len, mode).await,
         Op::UffdWriteprotect { start, len, mode, .. } => uffd::ctx::userfaultfd_writeprotect(k, ctx, start, len, mode).await,
         Op::UffdRead { .. } => match uffd::ctx::userfaultfd_ctx_read(k, ctx, k.file(file).nonblock).await {
-            Ok(msg) => Outcome::ok(32).with(Out::Msg(msg)),
+            Ok(msg) => Outcome::ok(MSG_SIZE as i64).with(Out::Msg(msg)),
             Err(ERESTARTSYS) => Outcome::err(EINTR),
             Err(e) => Outcome::err(e),
         },
@@ -395,19 +411,13 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op, answer: &
 /// Fidelity: MIRROR (of what was read, the first page's bytes are reported)
 /// Locks:    none on entry
 /// Errors:   EIO nothing could be transferred; EFAULT the caller's buffer
-async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
-    let f = k.file(file);
+async fn on_proc_mem(k: &Kernel, mm: MmId, op: &Op) -> Outcome {
     let (write, buf, count, addr) = match *op {
-        Op::Pread { buf, count, offset, .. } if f.f_mode_read => (false, buf, count, offset),
-        Op::Pwrite { buf, count, offset, .. } if f.f_mode_write => (true, buf, count, offset),
-        Op::Pread { .. } | Op::Pwrite { .. } => return Outcome::err(EBADF),
+        Op::Pread { buf, count, offset, .. } => (false, buf, count, offset),
+        Op::Pwrite { buf, count, offset, .. } => (true, buf, count, offset),
         ref op if is_uffdio(op) => return Outcome::err(ENOTTY),
         _ => return Outcome::err(EINVAL),
     };
-    // vfs_read, vfs_write.
-    if !mm::uaccess::access_ok(user_addr(buf), count) {
-        return Outcome::err(EFAULT);
-    }
     if !mm::exit::mmget_not_zero(k, mm) {
         return Outcome::ok(0);
     }
