@@ -330,12 +330,17 @@ impl Live {
     }
 }
 
-/// A running process has its stack above everything; a scenario's has nothing there unless it is mapped.
+/// A running process has its stack above everything; a scenario's has nothing there unless it is mapped. Whose memory the
+/// userfaultfd is for cannot be seen here: it is enough that one process has nothing there.
 fn excuse_stack(op: &Op, model: &Moment, kernel: &mut Moment) {
     let (Op::UffdRegister { start, .. } | Op::UffdUnregister { start, .. }) = op else { return };
-    let above = model.seen.0.values().any(|s| matches!(s, seen_by::Seen::Vmas(all) if all.iter().any(|v| v.end > *start)));
+    let mut mappings = model.seen.0.values().filter_map(|s| match s {
+        seen_by::Seen::Vmas(all) => Some(all),
+        _ => None,
+    });
+    let nothing = mappings.clone().next().is_none() || mappings.any(|all| all.iter().all(|v| v.end <= *start));
     let no_memory = Some(Outcome::err(Errno::ENOMEM));
-    if !above && model.outcome == no_memory && kernel.outcome == Some(Outcome::err(Errno::EINVAL)) {
+    if nothing && model.outcome == no_memory && kernel.outcome == Some(Outcome::err(Errno::EINVAL)) {
         kernel.outcome = no_memory;
     }
 }
@@ -369,7 +374,7 @@ fn steps(
             op = Some(&call.op);
             let by_us = match call.op {
                 _ if !tested.is_ready(call.thread) => None,
-                Op::Reclaim { fd, offset } => match observer.reclaim(&tested, fd, offset) {
+                Op::Reclaim { fd, offset } => match observer.reclaim(&tested, call.thread, fd, offset) {
                     Err(Stopped::Machine(_)) if lenient => {
                         seen.left_out.push(n);
                         continue;
