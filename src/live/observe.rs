@@ -267,6 +267,8 @@ impl<'f> Observer<'f> {
     /// Look, after this operation. None is after no operation in particular.
     pub fn look(&mut self, tested: &Tested<'_>, op: Option<&Op>) -> Observation {
         let mut seen = Observation::default();
+        // The model has no batch of munlocked pages: it is done with them at once.
+        sys::drain_batches();
         for (who, pid) in tested.processes() {
             let Some(entries) = self.mappings(pid) else { continue };
             if who == 0 {
