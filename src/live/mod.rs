@@ -121,9 +121,22 @@ pub struct Sides {
 }
 
 impl Sides {
-    /// Put them side by side. Before the step `from` nothing was looked at.
-    pub fn of(scenario: &Scenario, revision: Revision, mut kernel: Seen, from: usize) -> Sides {
-        let (model, broken) = moments_and_rules(scenario, revision, &[], from);
+    /// Put them side by side. Before the step `from` nothing was looked at. Which of several threads that one call wakes comes first
+    /// is not for either side to decide: where two went on at once, the model may take them the other way round.
+    pub fn of(scenario: &Scenario, revision: Revision, kernel: Seen, from: usize) -> Sides {
+        let together = kernel.moments.iter().any(|m| m.resumed.len() > 1).then(|| kernel.clone());
+        let sides = Sides::in_order(scenario, revision, kernel, from, false);
+        match together {
+            Some(kernel) if sides.verdict() == Verdict::Differ => {
+                let other = Sides::in_order(scenario, revision, kernel, from, true);
+                if other.verdict() == Verdict::Agree { other } else { sides }
+            }
+            _ => sides,
+        }
+    }
+
+    fn in_order(scenario: &Scenario, revision: Revision, mut kernel: Seen, from: usize, last_first: bool) -> Sides {
+        let (model, broken) = moments_and_rules(scenario, revision, &[], from, last_first);
         let mut first = None;
         for (step, (m, k)) in model.iter().zip(&mut kernel.moments).enumerate() {
             excuse(m, k);
