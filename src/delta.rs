@@ -229,6 +229,10 @@ deltas! {
         since: V6_12, merged: "v6.11", commit: "20dfa5b7adc5",
         notice: "a load that brings an exclusive page back from swap maps it writable",
     }
+    SWAPIN_NEW_RMAP {
+        since: V6_12, merged: "v6.11", commit: "9ae2feacedde",
+        notice: "an anonymous page that is read back from swap into locked memory is not marked as mlocked",
+    }
     RSS_SUMMED {
         since: V6_12, merged: "v6.17, and v6.12 stable", commit: "82241a83cd15",
         notice: "/proc/PID/status gives the resident counters exactly, without what single CPUs or threads have not added yet",
@@ -253,9 +257,17 @@ deltas! {
         since: V6_18, merged: "v6.17", commit: "d23cb648e365",
         notice: "mremap moves several VMAs at once, unless they are registered, and unmaps nothing before it has checked the rest",
     }
+    MADV_DONTNEED_REST {
+        since: V6_18, merged: "v6.17", commit: "946fc11af061",
+        notice: "MADV_DONTNEED goes on with the rest of a mapping that was split while the monitor read the event: REMOVE comes again",
+    }
     UFFDIO_UNREGISTER_OWN {
         since: V6_18, merged: "v6.17", commit: "",
         notice: "UFFDIO_UNREGISTER through a userfaultfd that has not registered the memory answers EINVAL",
+    }
+    VM_MAYBE_GUARD {
+        since: V6_18, merged: "v6.19, and v6.18.37", commit: "49e14dabed7a",
+        notice: "MADV_GUARD_INSTALL on a file keeps no neighbours from merging; what fork(2) copies it decides for good",
     }
 }
 

@@ -7,7 +7,7 @@ use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::fault::{AccessResult, FAULT_FLAG_DEFAULT, resume_blocked_fault, user_access};
 use crate::mm::uaccess::user_addr;
-use crate::syscall::{Answer, Fd, Op, Out, Outcome};
+use crate::syscall::{Answer, Fd, MSG_SIZE, Op, Out, Outcome, UserBuf};
 use crate::{mm, shmem, uffd, vfs};
 
 /// How the kernel left a task.
@@ -242,14 +242,38 @@ async fn on_fd(k: &Kernel, fd: Fd, op: &Op, answer: &Answer) {
     };
     let kind = vfs::get_file(k, file).kind;
     match kind {
-        FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::Shmem => {
-            answer.give(on_shmem(k, file, inode, op).await);
-        }
-        FileKind::Inode(_) => answer.give(on_dev_zero(k, op).await),
-        FileKind::Userfaultfd(ctx) => on_userfaultfd(k, file, ctx, op, answer).await,
-        FileKind::ProcMem(mm) => answer.give(on_proc_mem(k, file, mm, op).await),
+        FileKind::Userfaultfd(ctx) if fills(op) => answer.ret(fill(k, ctx, op, answer).await.map(|()| 0)),
+        _ => answer.give(on_file(k, file, kind, op).await),
     }
     vfs::fput(k, file).await;
+}
+
+async fn on_file(k: &Kernel, file: FileId, kind: FileKind, op: &Op) -> Outcome {
+    // read(2) of a file that has a position: there, and on from there.
+    let read = match *op {
+        Op::UffdRead { fd } if !matches!(kind, FileKind::Userfaultfd(_)) => {
+            Some(Op::Pread { fd, buf: UserBuf::Fill(0), count: MSG_SIZE, offset: k.file_ref(file).f_pos })
+        }
+        _ => None,
+    };
+    let op = read.as_ref().unwrap_or(op);
+    if let Err(e) = vfs::may_transfer(k, file, op) {
+        return Outcome::err(e);
+    }
+    let outcome = match kind {
+        FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::Shmem => on_shmem(k, file, inode, op).await,
+        FileKind::Inode(_) => on_dev_zero(k, op).await,
+        FileKind::Userfaultfd(ctx) => on_userfaultfd(k, file, ctx, op).await,
+        FileKind::ProcMem(mm) => on_proc_mem(k, mm, op).await,
+    };
+    if read.is_none() {
+        return outcome;
+    }
+    // What was read is nobody's business: how much, that is.
+    if let Ok(n) = outcome.ret {
+        k.file_mut(file).f_pos += n as u64;
+    }
+    Outcome { out: Out::None, ..outcome }
 }
 
 async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome {
@@ -269,12 +293,6 @@ async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome 
         Op::Fallocate { offset, len, .. } if offset + len > MAX_LFS_FILESIZE => Outcome::err(EFBIG),
         Op::Fallocate { mode, offset, len, .. } => {
             Box::pin(shmem::truncate::shmem_fallocate(k, file, mode, offset, len)).await.map(|()| 0).into()
-        }
-        Op::Pread { .. } if !f.f_mode_read => Outcome::err(EBADF),
-        Op::Pwrite { .. } if !f.f_mode_write => Outcome::err(EBADF),
-        // vfs_read, vfs_write.
-        Op::Pread { buf, count, .. } | Op::Pwrite { buf, count, .. } if !mm::uaccess::access_ok(user_addr(buf), count) => {
-            Outcome::err(EFAULT)
         }
         Op::Pread { buf, count, offset, .. } => {
             let mut data = [None; CELLS];
@@ -360,21 +378,23 @@ async fn on_dev_zero(k: &Kernel, op: &Op) -> Outcome {
     }
 }
 
-/// The fills put their out field in the answer themselves.
-async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op, answer: &Answer) {
-    use uffd::ctx::*;
-    let filled = match *op {
-        Op::UffdCopy { dst, src, len, mode, .. } => userfaultfd_copy(k, ctx, dst, user_addr(src), len, mode, answer).await,
-        Op::UffdZeropage { start, len, mode, .. } => userfaultfd_zeropage(k, ctx, start, len, mode, answer).await,
-        Op::UffdContinue { start, len, mode, .. } => userfaultfd_continue(k, ctx, start, len, mode, answer).await,
-        Op::UffdPoison { start, len, mode, .. } => userfaultfd_poison(k, ctx, start, len, mode, answer).await,
-        _ => return answer.give(not_a_fill(k, file, ctx, op).await),
-    };
-    answer.ret(filled.map(|()| 0));
+/// The ioctls that fill memory, and write an out field.
+fn fills(op: &Op) -> bool {
+    matches!(op, Op::UffdCopy { .. } | Op::UffdZeropage { .. } | Op::UffdContinue { .. } | Op::UffdPoison { .. })
 }
 
-/// What fills nothing.
-async fn not_a_fill(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcome {
+async fn fill(k: &Kernel, ctx: CtxId, op: &Op, out: &Answer) -> KResult {
+    use uffd::ctx::*;
+    match *op {
+        Op::UffdCopy { dst, src, len, mode, .. } => userfaultfd_copy(k, ctx, dst, user_addr(src), len, mode, out).await,
+        Op::UffdZeropage { start, len, mode, .. } => userfaultfd_zeropage(k, ctx, start, len, mode, out).await,
+        Op::UffdContinue { start, len, mode, .. } => userfaultfd_continue(k, ctx, start, len, mode, out).await,
+        Op::UffdPoison { start, len, mode, .. } => userfaultfd_poison(k, ctx, start, len, mode, out).await,
+        _ => Err(EINVAL),
+    }
+}
+
+async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcome {
     use uffd::ctx::*;
     match *op {
         Op::UffdApi { api, features, .. } => userfaultfd_api(k, ctx, api, features).await,
@@ -383,7 +403,7 @@ async fn not_a_fill(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcome {
         Op::UffdWake { start, len, .. } => userfaultfd_wake(k, ctx, start, len).await,
         Op::UffdWriteprotect { start, len, mode, .. } => userfaultfd_writeprotect(k, ctx, start, len, mode).await,
         Op::UffdRead { .. } => match userfaultfd_ctx_read(k, ctx, k.file(file).nonblock).await {
-            Ok(msg) => Outcome::ok(32).with(Out::Msg(msg)),
+            Ok(msg) => Outcome::ok(MSG_SIZE as i64).with(Out::Msg(msg)),
             Err(ERESTARTSYS) => Outcome::err(EINTR),
             Err(e) => Outcome::err(e),
         },
@@ -401,19 +421,13 @@ async fn not_a_fill(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcome {
 /// Fidelity: MIRROR (of what was read, the first page's bytes are reported)
 /// Locks:    none on entry
 /// Errors:   EIO nothing could be transferred; EFAULT the caller's buffer
-async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
-    let f = k.file(file);
+async fn on_proc_mem(k: &Kernel, mm: MmId, op: &Op) -> Outcome {
     let (write, buf, count, addr) = match *op {
-        Op::Pread { buf, count, offset, .. } if f.f_mode_read => (false, buf, count, offset),
-        Op::Pwrite { buf, count, offset, .. } if f.f_mode_write => (true, buf, count, offset),
-        Op::Pread { .. } | Op::Pwrite { .. } => return Outcome::err(EBADF),
+        Op::Pread { buf, count, offset, .. } => (false, buf, count, offset),
+        Op::Pwrite { buf, count, offset, .. } => (true, buf, count, offset),
         ref op if is_uffdio(op) => return Outcome::err(ENOTTY),
         _ => return Outcome::err(EINVAL),
     };
-    // vfs_read, vfs_write.
-    if !mm::uaccess::access_ok(user_addr(buf), count) {
-        return Outcome::err(EFAULT);
-    }
     if !mm::exit::mmget_not_zero(k, mm) {
         return Outcome::ok(0);
     }

@@ -53,6 +53,8 @@ kflags! {
         VM_UFFD_WP = 1 << 15,
         /// Registered with UFFDIO_REGISTER_MODE_MINOR.
         VM_UFFD_MINOR = 1 << 16,
+        /// There are guard markers, or there once were.
+        VM_MAYBE_GUARD = 1 << 17,
     }
 }
 
@@ -67,6 +69,12 @@ kflags! {
         PTE_MARKER_GUARD = 4,
     }
 }
+
+/// Of two VMAs that merge one is enough to have it.
+pub const VM_STICKY: VmFlags = VM_MAYBE_GUARD;
+
+/// Flags that need not be alike for two VMAs to merge.
+pub const VM_IGNORE_MERGE: VmFlags = VM_SOFTDIRTY.union(VM_STICKY);
 
 /// The three userfaultfd registration flags.
 pub const __VM_UFFD_FLAGS: VmFlags = VM_UFFD_MISSING.union(VM_UFFD_WP).union(VM_UFFD_MINOR);

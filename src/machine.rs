@@ -130,6 +130,8 @@ pub struct Machine {
     completed: Vec<Completed>,
     /// Steps made, but for those round a loop that somebody else must end.
     steps: u64,
+    /// Of several tasks that can go on, the one with the highest number does, not the one with the lowest.
+    pub last_first: bool,
 }
 
 impl Machine {
@@ -141,12 +143,12 @@ impl Machine {
         let mm = crate::mm::fork::mm_alloc(&k);
         let group = k.sm().procs.insert(Process { mm: Some(mm), privileged: true, ..Process::default() });
         k.sm().tasks.insert(Task { group, ..Task::default() });
-        Machine { k, running: Slab::new(), idle: Vec::new(), completed: Vec::new(), steps: 0 }
+        Machine { k, running: Slab::new(), idle: Vec::new(), completed: Vec::new(), steps: 0, last_first: false }
     }
 
     /// Go on with a quiescent kernel.
     pub fn resume(kernel: Kernel) -> Machine {
-        Machine { k: Rc::new(kernel), running: Slab::new(), idle: Vec::new(), completed: Vec::new(), steps: 0 }
+        Machine { k: Rc::new(kernel), running: Slab::new(), idle: Vec::new(), completed: Vec::new(), steps: 0, last_first: false }
     }
 
     /// The first task of the first process.
@@ -327,8 +329,9 @@ impl Machine {
 
     fn go_on(&mut self) {
         loop {
-            let next = self.running.iter().filter(|(_, r)| self.can_go_on(r)).min_by_key(|(_, r)| r.task).map(|(key, _)| key);
-            match next {
+            let able = self.running.iter().filter(|(_, r)| self.can_go_on(r)).map(|(key, r)| (r.task, key));
+            let next = if self.last_first { able.max_by_key(|(task, _)| *task) } else { able.min_by_key(|(task, _)| *task) };
+            match next.map(|(_, key)| key) {
                 Some(key) => self.poll(key),
                 None => break,
             }

@@ -217,12 +217,20 @@ fn successor(chosen: &[(u8, u8)]) -> Option<Vec<u8>> {
 
 /// What each step of a scenario leads to on a revision, observation included. `choices` as in [`replay`].
 pub fn moments(scenario: &Scenario, revision: Revision, choices: &[u8]) -> Vec<Moment> {
-    moments_and_rules(scenario, revision, choices, 0).0
+    moments_and_rules(scenario, revision, choices, 0, false).0
 }
 
-/// The same, with the rules that were found broken. Before the step `from` nothing is looked at.
-pub fn moments_and_rules(scenario: &Scenario, revision: Revision, choices: &[u8], from: usize) -> (Vec<Moment>, Vec<BrokenAt>) {
-    let machine = Machine::new(revision, scenario.machine.config());
+/// The same, with the rules that were found broken. Before the step `from` nothing is looked at. Threads that are woken together go
+/// on in the order of their numbers, or with `last_first` the other way round.
+pub fn moments_and_rules(
+    scenario: &Scenario,
+    revision: Revision,
+    choices: &[u8],
+    from: usize,
+    last_first: bool,
+) -> (Vec<Moment>, Vec<BrokenAt>) {
+    let mut machine = Machine::new(revision, scenario.machine.config());
+    machine.last_first = last_first;
     let mut player = player(scenario, machine, choices, false);
     let mut moments = Vec::with_capacity(scenario.steps.len());
     for (n, step) in scenario.steps.iter().enumerate() {

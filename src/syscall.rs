@@ -10,6 +10,9 @@ use std::cell::Cell as StdCell;
 /// A descriptor number, as the process sees it. The first one is 3.
 pub type Fd = u8;
 
+/// `sizeof(struct uffd_msg)`: how much `read(fd)` asks for.
+pub const MSG_SIZE: u64 = 32;
+
 /// A user-space buffer that is handed to a system call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum UserBuf {
@@ -391,7 +394,7 @@ pub enum Op {
         /// Mode bits, raw.
         mode: u64,
     },
-    /// `read(fd)` of one message from a userfaultfd.
+    /// `read(fd)` of one message from a userfaultfd. Of other files: so many bytes ([`MSG_SIZE`]), from where the last one ended.
     UffdRead {
         /// The userfaultfd.
         fd: Fd,

@@ -352,6 +352,60 @@ fn guards_came_with_6_13_and_to_files_with_6_15() {
 }
 
 #[test]
+fn guards_keep_no_neighbours_apart_and_decide_what_a_child_gets() {
+    let file = r#"memfd_create("", 0) = 3
+ftruncate(3, 16384) = 0
+mmap(0x100000, 16384, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x100000
+madvise(0x100000, 4096, MADV_DONTFORK) = 0
+madvise(0x100000, 8192, MADV_GUARD_INSTALL)
+madvise(0x100000, 4096, MADV_DOFORK) = 0
+"#;
+    last_seen(file, "maps", ["0x100000-0x104000 rw-s"; 5]);
+    // Where the guards were nobody knows any more: the child gets all that is mapped.
+    let lines = format!(
+        "{file}madvise(0x100000, 8192, MADV_GUARD_REMOVE)
+store(0x103000, 'A') = 0
+fork() as child"
+    );
+    let page =
+        |exclusive: &str, count: u64| format!("present file{exclusive} kpf=UDMb count={count} mincore=1 [0x41 0x00 0x00 0x00]");
+    let (alone, twice) = (page(" exclusive", 1), page("", 2));
+    last_seen(&lines, "0x103000", [&alone, &alone, &alone, &alone, &twice]);
+}
+
+#[test]
+fn the_monitor_is_told_again_of_what_was_split_off_meanwhile_from_6_17_on() {
+    let lines = format!(
+        r#"memfd_create("", 0) = 3
+ftruncate(3, 16384) = 0
+mmap(0x100000, 16384, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x100000
+userfaultfd(O_NONBLOCK) = 4
+ioctl(4, UFFDIO_API, {{api=0xaa, features=UFFD_FEATURE_EVENT_REMOVE}})
+ioctl(4, UFFDIO_REGISTER, {{start=0x100000, len=16384, mode={MISSING}}})
+vcpu: madvise(0x100000, 16384, MADV_DONTNEED) <unfinished ...>
+mprotect(0x102000, 4096, PROT_READ) = 0
+read(4) = {{REMOVE, start=0x100000, end=0x104000}}
+read(4)"#
+    );
+    let nothing = "-1 EAGAIN";
+    last_answers(&lines, [nothing, nothing, nothing, nothing, "{REMOVE, start=0x102000, end=0x103000}"]);
+}
+
+#[test]
+fn read_of_what_is_no_userfaultfd_gives_its_bytes() {
+    let lines = |file: &str| format!("{file}\nread(3)");
+    let memfd = "memfd_create(\"\", 0) = 3\nftruncate(3, 40) = 0";
+    last_answers(&lines(memfd), ["32"; 5]);
+    last_answers(&lines(&lines(memfd)), ["8"; 5]);
+    last_answers(&lines(&lines(&lines(memfd))), ["0"; 5]);
+    last_answers(&lines("open(\"/dev/zero\", O_RDWR) = 3"), ["32"; 5]);
+    last_answers(&lines("open(\"/dev/zero\", O_WRONLY) = 3"), ["-1 EBADF"; 5]);
+    last_answers(&lines("open(\"/proc/self/mem\", O_RDWR) = 3"), ["-1 EIO"; 5]);
+    last_answers("userfaultfd(O_NONBLOCK) = 3\npread64(3, \"\", 4096, 0)", ["-1 ESPIPE"; 5]);
+    last_answers("open(\"/dev/zero\", O_RDWR) = 3\npread64(3, 0xffff800000000000, 4096, 0)", ["-1 EFAULT"; 5]);
+}
+
+#[test]
 fn madvise_drops_locked_pages_from_5_18_on_for_who_asks() {
     let lines = "store(0x101000, 'A') = 0\nmlock(0x100000, 16384) = 0\nmadvise(0x101000, 4096, MADV_DONTNEED_LOCKED)";
     last_answers(

@@ -880,13 +880,13 @@ fn malformed_results() {
            |                      ^"#]],
     );
     wrong(
-        "read(4) = 32",
+        "read(4) = PAGEFAULT",
         expect![[r#"
-        error: expected a message like {PAGEFAULT, ...}, found `32`
+        error: expected a message like {PAGEFAULT, ...}, found `PAGEFAULT`
           --> t.scn:4:11
            |
-         4 | read(4) = 32
-           |           ^^"#]],
+         4 | read(4) = PAGEFAULT
+           |           ^^^^^^^^^"#]],
     );
     wrong(
         "read(4) = {PAGE_FAULT, address=0x100000, flags=MINOR}",

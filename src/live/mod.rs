@@ -121,9 +121,22 @@ pub struct Sides {
 }
 
 impl Sides {
-    /// Put them side by side. Before the step `from` nothing was looked at.
-    pub fn of(scenario: &Scenario, revision: Revision, mut kernel: Seen, from: usize) -> Sides {
-        let (model, broken) = moments_and_rules(scenario, revision, &[], from);
+    /// Put them side by side. Before the step `from` nothing was looked at. Which of several threads that one call wakes comes first
+    /// is not for either side to decide: where two went on at once, the model may take them the other way round.
+    pub fn of(scenario: &Scenario, revision: Revision, kernel: Seen, from: usize) -> Sides {
+        let together = kernel.moments.iter().any(|m| m.resumed.len() > 1).then(|| kernel.clone());
+        let sides = Sides::in_order(scenario, revision, kernel, from, false);
+        match together {
+            Some(kernel) if sides.verdict() == Verdict::Differ => {
+                let other = Sides::in_order(scenario, revision, kernel, from, true);
+                if other.verdict() == Verdict::Agree { other } else { sides }
+            }
+            _ => sides,
+        }
+    }
+
+    fn in_order(scenario: &Scenario, revision: Revision, mut kernel: Seen, from: usize, last_first: bool) -> Sides {
+        let (model, broken) = moments_and_rules(scenario, revision, &[], from, last_first);
         let mut first = None;
         for (step, (m, k)) in model.iter().zip(&mut kernel.moments).enumerate() {
             excuse(m, k);
@@ -330,12 +343,17 @@ impl Live {
     }
 }
 
-/// A running process has its stack above everything; a scenario's has nothing there unless it is mapped.
+/// A running process has its stack above everything; a scenario's has nothing there unless it is mapped. Whose memory the
+/// userfaultfd is for cannot be seen here: it is enough that one process has nothing there.
 fn excuse_stack(op: &Op, model: &Moment, kernel: &mut Moment) {
     let (Op::UffdRegister { start, .. } | Op::UffdUnregister { start, .. }) = op else { return };
-    let above = model.seen.0.values().any(|s| matches!(s, seen_by::Seen::Vmas(all) if all.iter().any(|v| v.end > *start)));
+    let mut mappings = model.seen.0.values().filter_map(|s| match s {
+        seen_by::Seen::Vmas(all) => Some(all),
+        _ => None,
+    });
+    let nothing = mappings.clone().next().is_none() || mappings.any(|all| all.iter().all(|v| v.end <= *start));
     let no_memory = Some(Outcome::err(Errno::ENOMEM));
-    if !above && model.outcome == no_memory && kernel.outcome == Some(Outcome::err(Errno::EINVAL)) {
+    if nothing && model.outcome == no_memory && kernel.outcome == Some(Outcome::err(Errno::EINVAL)) {
         kernel.outcome = no_memory;
     }
 }
@@ -369,7 +387,7 @@ fn steps(
             op = Some(&call.op);
             let by_us = match call.op {
                 _ if !tested.is_ready(call.thread) => None,
-                Op::Reclaim { fd, offset } => match observer.reclaim(&tested, fd, offset) {
+                Op::Reclaim { fd, offset } => match observer.reclaim(&tested, call.thread, fd, offset) {
                     Err(Stopped::Machine(_)) if lenient => {
                         seen.left_out.push(n);
                         continue;

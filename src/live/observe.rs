@@ -204,6 +204,15 @@ fn touches_descriptors(op: &Op) -> bool {
     )
 }
 
+/// The inode of a file that a process has open, by number; None for what has none of its own, such as a userfaultfd, and for
+/// devices. Not with stat(2), which recounts blocks.
+fn inode_of(pid: u32, fd: Fd) -> Option<u64> {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    let ino = info.lines().find_map(|l| l.strip_prefix("ino:")?.trim().parse().ok())?;
+    (target.is_absolute() && !target.starts_with("/proc") && !target.starts_with("/dev")).then_some(ino)
+}
+
 /// Does any operation name an address where the tested process has mappings of its own?
 fn goes_high(scenario: &Scenario) -> bool {
     scenario.calls().any(|c| matches!(c.op, Op::Mmap { addr, .. } | Op::Mremap { new: Some(addr), .. } if addr >= END))
@@ -258,6 +267,8 @@ impl<'f> Observer<'f> {
     /// Look, after this operation. None is after no operation in particular.
     pub fn look(&mut self, tested: &Tested<'_>, op: Option<&Op>) -> Observation {
         let mut seen = Observation::default();
+        // The model has no batch of munlocked pages: it is done with them at once.
+        sys::drain_batches();
         for (who, pid) in tested.processes() {
             let Some(entries) = self.mappings(pid) else { continue };
             if who == 0 {
@@ -276,17 +287,19 @@ impl<'f> Observer<'f> {
         seen
     }
 
-    /// What kswapd would do to a page of a file once it has aged. By advice on a mapping of our own, or on
+    /// What kswapd would do to a page of a file, which this thread has open, once it has aged. By advice on a mapping of our own, or on
     /// behalf of the one process that maps it; more mappings than one keep a page from that.
-    pub fn reclaim(&mut self, tested: &Tested<'_>, fd: Fd, offset: u64) -> Result<Outcome, Stopped> {
+    pub fn reclaim(&mut self, tested: &Tested<'_>, thread: usize, fd: Fd, offset: u64) -> Result<Outcome, Stopped> {
         let not = |what: &str| Stopped::Machine(format!("reclaim({fd}, {offset:#x}): {what}"));
-        let Some((_, pid)) = tested.processes().into_iter().find(|(who, _)| *who == 0) else {
-            return Err(not("the first process is gone"));
+        let pid = tested.pid_of(thread);
+        let path = format!("/proc/{pid}/fd/{fd}");
+        if std::fs::read_link(&path).is_err() {
+            return Ok(Outcome::err(Errno::EBADF));
+        }
+        let file = inode_of(pid, fd).and_then(|id| Some((id, File::open(path).ok()?)));
+        let Some((id, file)) = file.filter(|(_, file)| sys::is_tmpfs(file.as_fd())) else {
+            return Ok(Outcome::err(Errno::EINVAL));
         };
-        self.descriptors(pid);
-        let Some(&(_, id)) = self.open.iter().find(|(open, _)| *open == fd) else { return Ok(Outcome::err(Errno::EBADF)) };
-        let entries = self.mappings(pid).unwrap_or_default();
-        self.remember_files(pid, &entries);
         let index = offset / PAGE_SIZE;
         let mut mapped = Vec::new();
         for (_, pid) in tested.processes() {
@@ -304,17 +317,16 @@ impl<'f> Observer<'f> {
                 }
             }
         }
-        let Some(watched) = self.files.values().find(|w| w.id == id) else { return Err(not("not a file in memory")) };
         let cached = || {
-            let (cached, _) = sys::cachestat(watched.file.as_fd(), index * PAGE_SIZE, PAGE_SIZE)
-                .map_err(|e| not(&format!("cachestat: {e}")))?;
+            let (cached, _) =
+                sys::cachestat(file.as_fd(), index * PAGE_SIZE, PAGE_SIZE).map_err(|e| not(&format!("cachestat: {e}")))?;
             Ok(cached > 0)
         };
         if !swap_is_free() || !cached()? {
             return Ok(Outcome::ok(0));
         }
         match mapped[..] {
-            [] => sys::pageout(watched.file.as_fd(), index).map_err(|e| not(&format!("MADV_PAGEOUT: {e}")))?,
+            [] => sys::pageout(file.as_fd(), index).map_err(|e| not(&format!("MADV_PAGEOUT: {e}")))?,
             // Mlocked pages are on the unevictable list, which is not scanned.
             [(_, _, true)] => {}
             [(pid, at, false)] => {
@@ -330,16 +342,7 @@ impl<'f> Observer<'f> {
         self.open.clear();
         let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return };
         let numbers = dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<Fd>().ok()).filter(|&fd| fd >= 3);
-        for fd in numbers {
-            // Not with stat(2), which recounts blocks. What has no inode of its own, such as a userfaultfd, shares one with others.
-            let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
-            let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
-            let ino = info.lines().find_map(|l| l.strip_prefix("ino:")?.trim().parse().ok());
-            if let (true, Some(ino)) = (target.is_absolute() && !target.starts_with("/proc") && !target.starts_with("/dev"), ino)
-            {
-                self.open.push((fd, ino));
-            }
-        }
+        self.open.extend(numbers.filter_map(|fd| Some((fd, inode_of(pid, fd)?))));
         self.open.sort_unstable();
     }
 

@@ -188,7 +188,7 @@ fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: boo
     // An operation that never ends is not worth waiting for a thousand times: its scenario shows it.
     let may = |c: &Call| matches!(c.op, Op::Madvise { advice: Advice::MADV_GUARD_INSTALL, .. } | Op::Kill { .. });
     if scenario.calls().any(may) {
-        let (model, broken) = moments_and_rules(&scenario, plan.revision, &[], usize::MAX);
+        let (model, broken) = moments_and_rules(&scenario, plan.revision, &[], usize::MAX, false);
         if broken.iter().any(|b| b.rule == ENDLESS) {
             let kernel = Seen { moments: model.clone(), ..Seen::default() };
             return Case {

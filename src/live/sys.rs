@@ -845,6 +845,19 @@ pub(super) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     unsafe { Ok(OwnedFd::from_raw_fd(checked(libc::syscall(libc::SYS_pidfd_open, pid, 0u32))? as RawFd)) }
 }
 
+/// Let this CPU do what it has put off: pages on their way to the LRU, and what mlock counts. (lru_add_drain(), which MADV_COLD
+/// begins with, also where there is nothing to cool.)
+pub(super) fn drain_batches() {
+    static NOTHING: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    // SAFETY: a new mapping, which nobody ever looks into.
+    let at = *NOTHING.get_or_init(|| unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_NONE, flags, -1, 0) as usize
+    });
+    // SAFETY: as above.
+    unsafe { libc::madvise(at as *mut libc::c_void, 4096, libc::MADV_COLD) };
+}
+
 /// MADV_PAGEOUT on a page of another process.
 pub(super) fn pageout_of(pidfd: BorrowedFd<'_>, addr: u64) -> io::Result<()> {
     let range = libc::iovec { iov_base: addr as *mut libc::c_void, iov_len: 4096 };

@@ -85,6 +85,8 @@ struct Executor {
     op: Option<Op>,
     /// The child's place, if the operation is a fork.
     child: Option<usize>,
+    /// The operation is a read(2) of a file that is no userfaultfd.
+    reads_bytes: bool,
     wchan: Option<File>,
     alive: bool,
     tid: u32,
@@ -136,8 +138,9 @@ impl<'b> Tested<'b> {
             Forked::Child => tested(bench, initial),
             Forked::Parent(pid) => pid,
         };
-        let executors =
-            (0..threads).map(|_| Executor { op: None, child: None, wchan: None, alive: false, tid: 0, pid: 0 }).collect();
+        let executors = (0..threads)
+            .map(|_| Executor { op: None, child: None, reads_bytes: false, wchan: None, alive: false, tid: 0, pid: 0 })
+            .collect();
         let mut tested = Tested { bench, pid, executors };
         let since = Instant::now();
         for me in (0..initial).chain([EYE]) {
@@ -167,13 +170,27 @@ impl<'b> Tested<'b> {
 
     /// Start an operation. False if the thread does not exist, or is still in another one.
     pub fn post(&mut self, thread: usize, op: &Op, child: Option<usize>) -> bool {
-        if !self.is_ready(thread) || !self.bench.slots[thread].post(op, child.unwrap_or(0) as u32) {
+        if !self.is_ready(thread) {
+            return false;
+        }
+        let reads_bytes = match op {
+            Op::UffdRead { fd } => std::fs::read_link(format!("/proc/{}/fd/{fd}", self.executors[thread].pid))
+                .is_ok_and(|target| !target.starts_with("anon_inode:[userfaultfd]")),
+            _ => false,
+        };
+        if !self.bench.slots[thread].post(op, child.unwrap_or(0) as u32) {
             return false;
         }
         let e = &mut self.executors[thread];
         e.op = Some(*op);
         e.child = child;
+        e.reads_bytes = reads_bytes;
         true
+    }
+
+    /// The process of a thread.
+    pub fn pid_of(&self, thread: usize) -> u32 {
+        self.executors[thread].pid
     }
 
     /// Processes that are alive: the first thread of each in the scenario, and its number.
@@ -385,6 +402,7 @@ impl<'b> Tested<'b> {
                 }
                 (ret, Out::Data(cells))
             }
+            Op::UffdRead { .. } if ok && self.executors[me].reads_bytes => (ret, Out::None),
             Op::UffdRead { .. } if ok => (ret, Out::Msg(self.message(w)?)),
             _ => (ret, Out::None),
         };

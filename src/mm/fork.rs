@@ -209,12 +209,17 @@ async fn copy_pte_range(
 
 /// Is there anything in the page tables that faults cannot bring back? PTE_MARKER_UFFD_WP: what is write-protected for userfaultfd.
 ///
-/// Kernel:   mm/memory.c:vma_needs_copy @ v5.19 (part of copy_page_range before)
+/// VM_MAYBE_GUARD: guards.
+///
+/// Kernel:   mm/memory.c:vma_needs_copy @ v5.19 (part of copy_page_range before), v6.19
 /// Fidelity: TRIMMED(PFN maps)
 /// Locks:    both mmap_locks held for write
 /// Errors:   none
 fn vma_needs_copy(k: &Kernel, dst_vma: VmaId, src_vma: VmaId) -> bool {
     if k.has(Delta::PTE_MARKER_UFFD_WP) && userfaultfd_wp(k, dst_vma) {
+        return true;
+    }
+    if k.vma(src_vma).vm_flags.contains(VM_MAYBE_GUARD) {
         return true;
     }
     // Else, if no private page was ever here, the file has everything. (A private mapping that UFFDIO_CONTINUE filled has an

@@ -12,7 +12,7 @@ use crate::kernel::{
 use crate::mm::gup::faultin_vma_page_range;
 use crate::mm::locking::{mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock};
 use crate::mm::memory::vma_is_anonymous;
-use crate::mm::mmap::{find_vma, find_vma_prev, split_vma, vma_merge, vma_next};
+use crate::mm::mmap::{find_vma, find_vma_prev, split_vma, vma_merge, vma_next, with_sticky};
 use crate::mm::page::{
     ClearPageActive, ClearPageReferenced, PageActive, PageLRU, PageUnevictable, lru_add_drain, page_mapcount, put_page,
 };
@@ -90,6 +90,7 @@ async fn madvise_behavior(
             *prev = vma_merge(k, mm, *prev, start, end, new_flags, v.anon_vma, v.vm_file, pgoff, v.ctx).await;
             if let Some(merged) = *prev {
                 vma = merged;
+                new_flags = with_sticky(k, vma, new_flags);
                 break 'success;
             }
 
@@ -382,10 +383,11 @@ async fn madvise_dontneed_free(
     mut vma: VmaId,
     prev: &mut Option<VmaId>,
     start: u64,
-    mut end: u64,
+    range_end: &mut u64,
     behavior: Advice,
 ) -> KResult {
     let mm = k.vma(vma).vm_mm;
+    let mut end = *range_end;
 
     *prev = Some(vma);
     if !madvise_dontneed_free_valid_vma(k, vma, behavior) {
@@ -410,9 +412,13 @@ async fn madvise_dontneed_free(
             return Err(EINVAL);
         }
         if end > v.vm_end {
-            // The VMA was split meanwhile. The rest is not looked at again: doing less is no error here.
+            // The VMA was split meanwhile. Doing less is no error: the rest is not looked at again, or comes next, and the monitor
+            // is told of it once more.
             k.branch("VMA shorter than before: range clipped");
             end = v.vm_end;
+            if k.has(Delta::MADV_DONTNEED_REST) {
+                *range_end = end;
+            }
         }
         crate::WARN_ON_ONCE!(k, start >= end);
     }
@@ -573,7 +579,7 @@ async fn guard_install_pte_range(k: &Kernel, mm: MmId, pmd: Pmd, mut addr: u64, 
 /// A uffd-wp marker, and a file's write-protected page that leaves one, is nothing that unmapping takes away: over it this goes round
 /// for ever.
 ///
-/// Kernel:   mm/madvise.c:madvise_guard_install @ v6.15
+/// Kernel:   mm/madvise.c:madvise_guard_install @ v6.15, v6.19
 /// Fidelity: MIRROR
 /// Locks:    mmap_lock read held; takes and drops PTE locks
 /// Errors:   EINVAL the VMA is mlocked; ENOMEM no page table or anon_vma; ERESTARTNOINTR somebody, or a marker, was always faster
@@ -583,8 +589,14 @@ async fn madvise_guard_install(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>,
     if !is_valid_guard_vma(k, vma, false) {
         return Err(EINVAL);
     }
-    // Fork copies the page tables of a VMA that has an anon_vma.
-    if let Err(e) = anon_vma_prepare(k, vma).await {
+    // Fork copies the page tables of a VMA that has the flag, or an anon_vma.
+    let maybe_guard = k.has(Delta::VM_MAYBE_GUARD);
+    if maybe_guard {
+        k.vma_mut(vma).vm_flags |= VM_MAYBE_GUARD;
+    }
+    if (!maybe_guard || vma_is_anonymous(k, vma))
+        && let Err(e) = anon_vma_prepare(k, vma).await
+    {
         return Err(e);
     }
 
@@ -645,14 +657,24 @@ async fn madvise_guard_remove(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, 
 /// Fidelity: MIRROR
 /// Locks:    mmap_lock held as madvise_need_mmap_write says
 /// Errors:   those of the advice
-async fn madvise_vma(k: &Kernel, vma: VmaId, prev: &mut Option<VmaId>, start: u64, end: u64, behavior: Advice) -> KResult {
+async fn madvise_vma(
+    k: &Kernel,
+    vma: VmaId,
+    prev: &mut Option<VmaId>,
+    start: u64,
+    range_end: &mut u64,
+    behavior: Advice,
+) -> KResult {
+    let end = *range_end;
     let _f = k.enter("madvise_vma", || format!("{vma} {start:#x}-{end:#x} {behavior:?}"));
     match behavior {
         Advice::MADV_REMOVE => madvise_remove(k, vma, prev, start, end).await,
         Advice::MADV_WILLNEED => madvise_willneed(k, vma, prev, start, end).await,
         Advice::MADV_COLD => madvise_cold(k, vma, prev, start, end).await,
         Advice::MADV_PAGEOUT => madvise_pageout(k, vma, prev, start, end).await,
-        Advice::MADV_DONTNEED | Advice::MADV_DONTNEED_LOCKED => madvise_dontneed_free(k, vma, prev, start, end, behavior).await,
+        Advice::MADV_DONTNEED | Advice::MADV_DONTNEED_LOCKED => {
+            madvise_dontneed_free(k, vma, prev, start, range_end, behavior).await
+        }
         Advice::MADV_POPULATE_READ | Advice::MADV_POPULATE_WRITE => {
             madvise_populate(k, k.vma(vma).vm_mm, Some(vma), prev, start, end, behavior).await
         }
@@ -766,8 +788,8 @@ async fn do_madvise(k: &Kernel, start: u64, len: u64, behavior: Advice) -> KResu
         }
 
         // Here vm_start <= start < min(end, vm_end).
-        let tmp = v.vm_end.min(end);
-        let error = madvise_vma(k, here, &mut prev, start, tmp, behavior).await;
+        let mut tmp = v.vm_end.min(end);
+        let error = madvise_vma(k, here, &mut prev, start, &mut tmp, behavior).await;
         if error.is_err() {
             break error;
         }

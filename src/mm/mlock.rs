@@ -11,7 +11,7 @@ use crate::mm::locking::{
     LockId, LockMode, acquire, lock_page, mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock, release,
     unlock_page,
 };
-use crate::mm::mmap::{find_vma, split_vma, vma_merge, vma_next, vma_prev};
+use crate::mm::mmap::{find_vma, split_vma, vma_merge, vma_next, vma_prev, with_sticky};
 use crate::mm::page::{
     ClearPageUnevictable, PageLRU, PageLocked, SetPageLRU, TestClearPageLRU, TestClearPageMlocked, TestSetPageMlocked, get_page,
     lru_add_drain, page_evictable, page_mapcount, page_mapped, put_page,
@@ -308,7 +308,14 @@ pub async fn munlock_vma_pages_range(k: &Kernel, vma: VmaId, mut start: u64, end
 /// Fidelity: TRIMMED(VM_SPECIAL, gate area, DAX, secretmem, locked_vm)
 /// Locks:    mmap_lock held for writing
 /// Errors:   ENOMEM no memory to split
-async fn mlock_fixup(k: &Kernel, mut vma: VmaId, prev: &mut Option<VmaId>, start: u64, end: u64, newflags: VmFlags) -> KResult {
+async fn mlock_fixup(
+    k: &Kernel,
+    mut vma: VmaId,
+    prev: &mut Option<VmaId>,
+    start: u64,
+    end: u64,
+    mut newflags: VmFlags,
+) -> KResult {
     let _f = k.enter("mlock_fixup", || format!("{vma} {start:#x}-{end:#x} {newflags:?}"));
     let v = k.vma(vma);
     let mm = v.vm_mm;
@@ -325,6 +332,7 @@ async fn mlock_fixup(k: &Kernel, mut vma: VmaId, prev: &mut Option<VmaId>, start
             *prev = vma_merge(k, mm, *prev, start, end, newflags, v.anon_vma, v.vm_file, pgoff, v.ctx).await;
             if let Some(merged) = *prev {
                 vma = merged;
+                newflags = with_sticky(k, vma, newflags);
                 break 'success;
             }
 

@@ -23,6 +23,7 @@ use crate::uffd::events::{UserfaultfdUnmapCtx, userfaultfd_unmap_complete, userf
 use crate::vfs::{f_mapping, fput, get_file};
 use smallvec::SmallVec;
 
+pub(crate) use crate::mm::vma_merge::with_sticky;
 pub use crate::mm::vma_merge::{copy_vma, insert_vm_struct, split_vma, unlink_file_vma, vma_merge};
 
 /// The contexts that want to know of an unmapping (`struct list_head *uf`).

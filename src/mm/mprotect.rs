@@ -9,7 +9,9 @@ use crate::kernel::{Kernel, PAGE_SHIFT, PAGE_SIZE, PageProt, PteVal, VmaId, page
 use crate::mm::gup::populate_vma_page_range;
 use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
 use crate::mm::memory::{pte_needs_soft_dirty_wp, vma_is_anonymous};
-use crate::mm::mmap::{find_vma, mm_unacct_memory, split_vma, vm_enough_memory, vm_unacct_memory, vma_merge, vma_next, vma_prev};
+use crate::mm::mmap::{
+    find_vma, mm_unacct_memory, split_vma, vm_enough_memory, vm_unacct_memory, vma_merge, vma_next, vma_prev, with_sticky,
+};
 use crate::mm::mmap::{vma_set_page_prot, vma_wants_writenotify};
 use crate::mm::page::{PageAnon, PageAnonExclusive};
 use crate::mm::pgtable::{Pmd, pte_clear_uffd_wp, pte_dirty, pte_mkuffd_wp, pte_mkwrite, pte_modify, pte_offset_map_lock};
@@ -262,7 +264,8 @@ pub async fn mprotect_fixup(
             *pprev = vma_merge(k, mm, *pprev, start, end, newflags, v.anon_vma, v.vm_file, pgoff, v.ctx).await;
             if let Some(merged) = *pprev {
                 vma = merged;
-                crate::WARN_ON_ONCE!(k, !((k.vma(vma).vm_flags ^ newflags) - VM_SOFTDIRTY).is_empty());
+                crate::WARN_ON_ONCE!(k, !((k.vma(vma).vm_flags ^ newflags) - VM_IGNORE_MERGE).is_empty());
+                newflags = with_sticky(k, vma, newflags);
                 break 'success;
             }
 

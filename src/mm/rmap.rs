@@ -140,7 +140,7 @@ fn anon_vma_compatible(k: &Kernel, a: VmaId, b: VmaId) -> bool {
     let (a, b) = (k.vma(a), k.vma(b));
     a.vm_end == b.vm_start
         && a.vm_file == b.vm_file
-        && ((a.vm_flags ^ b.vm_flags) - (VM_READ | VM_WRITE | VM_EXEC | VM_SOFTDIRTY)).is_empty()
+        && ((a.vm_flags ^ b.vm_flags) - (VM_READ | VM_WRITE | VM_EXEC | VM_IGNORE_MERGE)).is_empty()
         && b.vm_pgoff == a.vm_pgoff + ((b.vm_start - a.vm_start) >> PAGE_SHIFT)
 }
 

@@ -384,8 +384,11 @@ async fn unuse_pte(k: &Kernel, vma: VmaId, pmd: Pmd, addr: u64, entry: SwpEntry,
             }
         }
         set_pte_at(k, v.vm_mm, addr, pte, new_pte);
+        let new = k.has(Delta::SWAPIN_NEW_RMAP) && !PageAnon(k, page);
         do_page_add_anon_rmap(k, page, vma, addr, pte_swp_exclusive(old));
-        mlock_vma_folio(k, page, vma);
+        if !new {
+            mlock_vma_folio(k, page, vma);
+        }
         swap_free(k, entry);
     }
     pte_unmap_unlock(k, pte);

@@ -402,7 +402,7 @@ pub(crate) async fn vma_adjust(k: &Kernel, vma: VmaId, start: u64, end: u64, pgo
 /// Errors:   none
 fn is_mergeable_vma(k: &Kernel, vma: VmaId, file: Option<FileId>, vm_flags: VmFlags, ctx: Option<CtxId>) -> bool {
     let vma = k.vma(vma);
-    if !((vma.vm_flags ^ vm_flags) - VM_SOFTDIRTY).is_empty() {
+    if !((vma.vm_flags ^ vm_flags) - VM_IGNORE_MERGE).is_empty() {
         return false;
     }
     if vma.vm_file != file {
@@ -512,7 +512,7 @@ fn can_vma_merge_after(
 ///   1: P over N  2: P grows  3: N grows        7: P over a   8: N over a       5: the end of P moves up into a
 /// ```
 ///
-/// Kernel:   mm/mmap.c:vma_merge @ v5.14
+/// Kernel:   mm/mmap.c:vma_merge @ v5.14; mm/vma.c:vma_merge_existing_range, vma_expand @ v6.19 (VM_STICKY)
 /// Fidelity: TRIMMED(VM_SPECIAL, mempolicy, khugepaged)
 /// Locks:    mmap_lock held for writing
 /// Errors:   none (None)
@@ -530,6 +530,7 @@ pub async fn vma_merge(
 ) -> Option<VmaId> {
     let _f = k.enter("vma_merge", || format!("addr={addr:#x} end={end:#x} {vm_flags:?} pgoff={pgoff} ctx={ctx:?}"));
     let pglen = (end - addr) >> PAGE_SHIFT;
+    let mut sticky = vm_flags & VM_STICKY;
 
     let mut next = match prev {
         Some(prev) => vma_next(k, prev),
@@ -557,6 +558,7 @@ pub async fn vma_merge(
             && is_mergeable_anon_vma(k, p.anon_vma, k.vma(next).anon_vma, None, None)
         {
             k.branch("previous and next VMA become one (case 1 or 6)");
+            sticky |= k.vma(next).vm_flags & VM_STICKY;
             __vma_adjust(k, prev, p.vm_start, k.vma(next).vm_end, p.vm_pgoff, None, Some(prev)).await
         } else {
             k.branch("the previous VMA grows (case 2, 5 or 7)");
@@ -565,6 +567,7 @@ pub async fn vma_merge(
         if err.is_err() {
             return None;
         }
+        k.vma_mut(prev).vm_flags |= sticky;
         return Some(prev);
     }
 
@@ -590,9 +593,20 @@ pub async fn vma_merge(
         if err.is_err() {
             return None;
         }
+        k.vma_mut(next).vm_flags |= sticky;
         return area;
     }
     None
+}
+
+/// The flags that a VMA is to have after a merge that succeeded: those that were asked for, and those that stick to it.
+///
+/// Kernel:   mm/vma.c:vma_modify_flags @ v6.19 (what it leaves in `*vm_flags_ptr`)
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held for writing
+/// Errors:   none
+pub(crate) fn with_sticky(k: &Kernel, vma: VmaId, vm_flags: VmFlags) -> VmFlags {
+    vm_flags | (k.vma(vma).vm_flags & VM_STICKY)
 }
 
 /// Split a VMA at `addr`. The new VMA is the lower half (`new_below`) or the upper one.

@@ -239,10 +239,9 @@ pub struct FrameSeen {
     pub swapcache: Envelope<bool>,
     /// KPF_SWAPBACKED.
     pub swapbacked: bool,
-    /// KPF_UNEVICTABLE; of a page that is or was mlocked any: a per-CPU batch decides when it gets to that list and back.
+    /// KPF_UNEVICTABLE; of an mlocked page that waits in a CPU's batch for its list any.
     pub unevictable: Envelope<bool>,
-    /// KPF_MLOCKED; of a page that was mlocked while it was mapped more than once, and is not any more, any: which mapping was the last
-    /// to count is known only when the batch is through.
+    /// KPF_MLOCKED. Where munlocking waits in a CPU's batch, the kernel must be made to do it before it is looked at.
     pub mlocked: Envelope<bool>,
     /// KPF_ZERO_PAGE. That page is the kernel's own: the other flags and the count say nothing about it.
     pub zero_page: bool,

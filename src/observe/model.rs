@@ -9,6 +9,7 @@ use crate::delta::Delta;
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::mincore::{mincore_page, sys_mincore};
+use crate::mm::page::page_evictable;
 use crate::mm::pgtable::{pte_dirty, pte_protnone, pte_uffd_wp, vm_normal_page};
 use crate::rules::view::{View, live_page, shmem_inode};
 use crate::shmem::file::{shmem_file_llseek, shmem_getattr};
@@ -36,10 +37,6 @@ pub struct Observer {
     out: BTreeSet<(Who, u64)>,
     /// Pages mapped where such an entry was.
     swapped_in: BTreeSet<PageId>,
-    /// Pages that were mlocked at some look.
-    mlocked: BTreeSet<PageId>,
-    /// Those of them that were mapped more than once then.
-    mlocked_shared: BTreeSet<PageId>,
 }
 
 /// Whose turn it is to be looked at, with what must not change.
@@ -74,7 +71,6 @@ impl Observer {
         let mut view = View::default();
         view.read(&k.s());
         self.remember_swapped(&k.s(), &view, subjects);
-        self.remember_mlocked(&k.s());
         let look = Look { k, copy: k.clone(), view, observer: self };
         if let Some(first) = first {
             for (&fd, &inode) in &self.files {
@@ -113,20 +109,6 @@ impl Observer {
         for (fd, inode) in open {
             if !self.files.values().any(|known| *known == inode) {
                 self.files.insert(fd, inode);
-            }
-        }
-    }
-
-    fn remember_mlocked(&mut self, s: &State) {
-        self.mlocked.retain(|&page| live_page(s, page).is_some());
-        self.mlocked_shared.retain(|&page| live_page(s, page).is_some());
-        for (pfn, frame) in s.mem_map.iter().enumerate() {
-            if frame.refcount > 0 && frame.flags.intersects(PG_mlocked | PG_unevictable) {
-                let page = PageId { pfn: pfn as u16, generation: frame.generation };
-                self.mlocked.insert(page);
-                if frame.mapcount > 1 {
-                    self.mlocked_shared.insert(page);
-                }
             }
         }
     }
@@ -262,6 +244,8 @@ impl Look<'_> {
         let anon = matches!(frame.mapping, PageMapping::Anon(_));
         let backend = self.backend_decides(page, frame);
         let of_backend = |value: bool| if backend { Envelope::Any } else { Envelope::Is(value) };
+        // On its way to the LRU, where it will be found out.
+        let underway = self.k.s().lru_pvec.contains(&page) && !page_evictable(self.k, page);
         FrameSeen {
             uptodate: has(PG_uptodate),
             dirty: of_backend(has(PG_dirty)),
@@ -269,11 +253,8 @@ impl Look<'_> {
             anon,
             swapcache: of_backend(has(PG_swapcache)),
             swapbacked: has(PG_swapbacked),
-            unevictable: if self.observer.mlocked.contains(&page) { Envelope::Any } else { Envelope::Is(has(PG_unevictable)) },
-            mlocked: match has(PG_mlocked) {
-                false if self.observer.mlocked_shared.contains(&page) => Envelope::Any,
-                mlocked => Envelope::Is(mlocked),
-            },
+            unevictable: if underway { Envelope::Any } else { Envelope::Is(has(PG_unevictable)) },
+            mlocked: Envelope::Is(has(PG_mlocked)),
             zero_page: false,
             mapcount: frame.mapcount as u64,
         }

@@ -723,6 +723,10 @@ impl<'a> Line<'a> {
                 value(ExpectedRet::Any, Out::Byte(Some(cell)))
             }
             Op::UffdRead { .. } => {
+                if matches!(self.peek(), Some(Tok::Num(_))) {
+                    // Bytes of a file that is no userfaultfd.
+                    return value(is(self.signed("a result")?), Out::None);
+                }
                 if self.peek() != Some(&Tok::Punct("{")) {
                     return Err(self.expected("a message like {PAGEFAULT, ...}"));
                 }

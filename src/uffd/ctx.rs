@@ -10,7 +10,7 @@ use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::exit::{mmdrop, mmget_not_zero, mmgrab, mmput};
 use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
-use crate::mm::mmap::{vma_merge, vma_next, vma_set_page_prot};
+use crate::mm::mmap::{vma_merge, vma_next, vma_set_page_prot, with_sticky};
 use crate::point::{Touch, point, schedule};
 use crate::syscall::{Msg, Out, Outcome};
 use crate::uffd::handle::{__wake_userfault, UserfaultfdWakeRange, wake_up_poll, wake_up_state};
@@ -178,12 +178,15 @@ pub async fn userfaultfd_release(k: &Kernel, ctx: CtxId) {
             if k.has(Delta::UFFD_WP_RESET_ON_CLOSE) && userfaultfd_wp(k, vma) {
                 let _ = uffd_wp_range(k, vma, v.vm_start, v.vm_end - v.vm_start, false).await;
             }
-            let new_flags = v.vm_flags - __VM_UFFD_FLAGS;
+            let mut new_flags = v.vm_flags - __VM_UFFD_FLAGS;
             // Boxed: a merge may drop a file and end here again.
             prev =
                 Box::pin(vma_merge(k, mm, prev, v.vm_start, v.vm_end, new_flags, v.anon_vma, v.vm_file, v.vm_pgoff, None)).await;
             match prev {
-                Some(merged) => vma = merged,
+                Some(merged) => {
+                    vma = merged;
+                    new_flags = with_sticky(k, vma, new_flags);
+                }
                 None => prev = Some(vma),
             }
             disarm(k, vma, new_flags);

@@ -11,7 +11,7 @@ use crate::kernel::*;
 use crate::mm::exit::{mmget_not_zero, mmput};
 use crate::mm::locking::{mmap_write_lock, mmap_write_unlock};
 use crate::mm::memory::{vma_is_anonymous, vma_is_shmem};
-use crate::mm::mmap::{find_vma_prev, split_vma, vma_merge, vma_next};
+use crate::mm::mmap::{find_vma_prev, split_vma, vma_merge, vma_next, with_sticky};
 use crate::syscall::{Out, Outcome};
 use crate::uffd::ctx::{disarm, userfaultfd_set_vm_flags};
 use crate::uffd::handle::wake_userfault;
@@ -218,12 +218,13 @@ pub async fn userfaultfd_register(k: &Kernel, ctx: CtxId, start: u64, len: u64, 
                 let vma_end = end.min(v.vm_end);
 
                 // The modes are replaced, not added to.
-                let new_flags = (v.vm_flags - __VM_UFFD_FLAGS) | vm_flags;
+                let mut new_flags = (v.vm_flags - __VM_UFFD_FLAGS) | vm_flags;
                 'next: {
                     let pgoff = merge_pgoff(k, &v, start);
                     prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, pgoff, Some(ctx)).await;
                     if let Some(merged) = prev {
                         vma = merged;
+                        new_flags = with_sticky(k, vma, new_flags);
                         break 'next;
                     }
                     if v.vm_start < start {
@@ -366,12 +367,13 @@ pub async fn userfaultfd_unregister(k: &Kernel, ctx: CtxId, start: u64, len: u64
                     let _ = uffd_wp_range(k, vma, start, vma_end - start, false).await;
                 }
 
-                let new_flags = v.vm_flags - __VM_UFFD_FLAGS;
+                let mut new_flags = v.vm_flags - __VM_UFFD_FLAGS;
                 'next: {
                     let pgoff = merge_pgoff(k, &v, start);
                     prev = vma_merge(k, mm, prev, start, vma_end, new_flags, v.anon_vma, v.vm_file, pgoff, None).await;
                     if let Some(merged) = prev {
                         vma = merged;
+                        new_flags = with_sticky(k, vma, new_flags);
                         break 'next;
                     }
                     if v.vm_start < start {

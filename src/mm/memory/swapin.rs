@@ -236,8 +236,11 @@ pub(super) async fn do_swap_page(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
             }
             set_pte_at(k, mm, vmf.address, pte, new);
             vmf.orig_pte = ptep_get(k, pte);
+            let new = k.has(Delta::SWAPIN_NEW_RMAP) && !PageAnon(k, page);
             do_page_add_anon_rmap(k, page, vmf.vma, vmf.address, exclusive);
-            mlock_vma_folio(k, page, vmf.vma);
+            if !new {
+                mlock_vma_folio(k, page, vmf.vma);
+            }
 
             if !anon_exclusive {
                 swap_free(k, entry);
