@@ -144,7 +144,7 @@ fn write_protection_of_shmem_is_registered_from_5_19_on() {
 }
 
 #[test]
-fn writeprotect_goes_over_several_mappings_from_6_3_on() {
+fn writeprotect_goes_over_several_mappings_from_6_4_on() {
     let wp = "UFFDIO_REGISTER_MODE_MISSING|UFFDIO_REGISTER_MODE_WP";
     let lines = r#"munmap(0x102000, 4096) = 0
 ioctl(4, UFFDIO_WRITEPROTECT, {start=0x100000, len=16384, mode=UFFDIO_WRITEPROTECT_MODE_WP})"#;
@@ -462,7 +462,8 @@ fn ranges_below_mmap_min_addr_are_taken_as_any_other() {
 fn a_delta_is_there_from_its_kernel_on() {
     for delta in Delta::ALL {
         let about = delta.about();
-        assert!(!about.notice.is_empty() && !about.merged.is_empty(), "{}", about.name);
+        assert!(!about.notice.is_empty() && about.merged.starts_with(['v', 'a']), "{}", about.name);
+        assert!(about.commit.len() == 12 && about.commit.chars().all(|c| c.is_ascii_hexdigit()), "{}", about.name);
     }
     // The table goes by the releases in which they came to the modelled kernels.
     let order: Vec<_> = Delta::ALL.iter().map(|d| d.about().since).collect();
@@ -471,7 +472,7 @@ fn a_delta_is_there_from_its_kernel_on() {
 
 /// Scenarios of the series in which a release differs from the merged series with SGP_NOALLOC, and why.
 const DIFFERENT: [(&str, Revision, &str); 7] = [
-    ("missed/unregister-moves-mapping.scn", V6_1, "vma_merge() is given the offset of the part"),
+    ("missed/unregister-moves-mapping.scn", V6_12, "vma_merge() is given the offset of the part"),
     ("races/forced-write-continue.scn", V6_1, "a forced write needs an exclusive page, not a dirty one"),
     ("mm/swapoff-loses-wp.scn", V5_19, "swapoff keeps the uffd-wp bit"),
     ("review/f27-dev-zero-copy.scn", V6_12, "every file behind a VMA is asked for its size"),
