@@ -224,7 +224,7 @@ deltas! {
     }
     UFFD_MFILL_LOCK {
         since: V6_12, merged: "v6.9", commit: "867a43a34ff8",
-        notice: "UFFDIO_COPY and its like give a private mapping an anon_vma even where they are refused: fork(2) copies its pages then",
+        notice: "the filling ioctls give a private mapping an anon_vma even where they are refused; one that is gone is ENOENT, not EAGAIN",
     }
     SWAPIN_WRITABLE {
         since: V6_12, merged: "v6.11", commit: "20dfa5b7adc5",
@@ -233,6 +233,10 @@ deltas! {
     RSS_SUMMED {
         since: V6_12, merged: "v6.17, and v6.12 stable", commit: "82241a83cd15",
         notice: "/proc/PID/status gives the resident counters exactly, without what single CPUs or threads have not added yet",
+    }
+    DUP_USERFAULTFD_FAIL {
+        since: V6_12, merged: "v6.12", commit: "f64e67e5d3a4",
+        notice: "a fork that fails raises no UFFD_EVENT_FORK; before, the monitor was told of a child that will not be",
     }
     UFFDIO_EAGAIN_OUT {
         since: V6_12, merged: "v6.15, and v6.12 stable", commit: "95567729173e",

@@ -14,6 +14,15 @@ const KERNELS: [Revision; 5] = [Noalloc, V5_19, V6_1, V6_12, V6_18];
 
 /// How the operations stand when nothing moves any more after them.
 fn answers(revision: Revision, lines: &str) -> Vec<String> {
+    told(revision, lines, false)
+}
+
+/// How those that were blocked ended.
+fn resumed(revision: Revision, lines: &str) -> Vec<String> {
+    told(revision, lines, true)
+}
+
+fn told(revision: Revision, lines: &str, resumed: bool) -> Vec<String> {
     let text = format!("question: what is the answer?\nmachine: swap=4\nthreads: main vcpu other\n\n{lines}\n");
     let scenario = parse::scenario("here", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let replay = replay(&scenario, revision, &[], false);
@@ -22,7 +31,7 @@ fn answers(revision: Revision, lines: &str) -> Vec<String> {
         Answer::Returned(outcome) => print::outcome(op, outcome),
         other => format!("{other:?}"),
     };
-    replay.rows.iter().filter(|row| !row.resumed).map(|row| said(&row.answer, &row.op)).collect()
+    replay.rows.iter().filter(|row| row.resumed == resumed).map(|row| said(&row.answer, &row.op)).collect()
 }
 
 /// The last answer on each of [`KERNELS`].
@@ -450,6 +459,42 @@ mmap(0x200000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, 
         let Answer::Returned(outcome) = &run.rows[2].answer else { panic!() };
         assert_eq!(outcome.ret.is_err(), refused, "{revision}");
     }
+}
+
+#[test]
+fn a_mapping_that_is_gone_is_told_as_that_from_6_9_on() {
+    let lines = r#"memfd_create("", 0) = 3
+ftruncate(3, 4096) = 0
+mmap(0x100000, 4096, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x100000
+mmap(0x300000, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x300000
+userfaultfd(O_NONBLOCK) = 4
+ioctl(4, UFFDIO_API, {api=0xaa, features=UFFD_FEATURE_EVENT_UNMAP})
+ioctl(4, UFFDIO_REGISTER, {start=0x100000, len=4096, mode=UFFDIO_REGISTER_MODE_MISSING})
+userfaultfd(O_NONBLOCK) = 5
+ioctl(5, UFFDIO_API, {api=0xaa, features=0})
+ioctl(5, UFFDIO_REGISTER, {start=0x300000, len=4096, mode=UFFDIO_REGISTER_MODE_MISSING})
+vcpu: ioctl(4, UFFDIO_COPY, {dst=0x100000, src=0x300000, len=4096, mode=0}) <unfinished ...>
+other: munmap(0x100000, 4096) <unfinished ...>
+ioctl(5, UFFDIO_ZEROPAGE, {start=0x300000, len=4096, mode=0})
+vcpu: <... resumed>"#;
+    let (busy, gone) = ("-1 EAGAIN {copy=-EAGAIN}", "-1 ENOENT {copy=-ENOENT}");
+    // munmap sleeps until the end: nobody reads its event.
+    assert_eq!(KERNELS.map(|revision| resumed(revision, lines)), [busy, busy, busy, gone, gone].map(|a| [a, "Killed"]));
+}
+
+#[test]
+fn a_fork_that_fails_is_told_to_nobody_from_6_12_on() {
+    let lines = r#"memfd_create("", 0) = 3
+ftruncate(3, 4096) = 0
+mmap(0x200000, 4096, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x200000
+mmap(0x300000, 4096, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, 3, 0) = 0x300000
+userfaultfd(O_NONBLOCK) = 4
+ioctl(4, UFFDIO_API, {api=0xaa, features=UFFD_FEATURE_EVENT_FORK})
+ioctl(4, UFFDIO_REGISTER, {start=0x200000, len=4096, mode=UFFDIO_REGISTER_MODE_MISSING})
+vcpu: fork() as nobody (INJECTED: vm_area_dup#2)
+read(4)"#;
+    let told = "{FORK, ufd=5}";
+    last_answers(lines, [told, told, told, "-1 EAGAIN", "-1 EAGAIN"]);
 }
 
 #[test]
