@@ -122,6 +122,10 @@ deltas! {
         since: V5_19, merged: "v5.19", commit: "14a762dd1977",
         notice: "swapoff keeps the soft-dirty and the uffd-wp bit of the entries that it brings back",
     }
+    SWAPIN_ERROR {
+        since: V5_19, merged: "v5.19", commit: "9f186f9e5fa9",
+        notice: "swapoff leaves an entry that raises SIGBUS where a private page cannot be read; before, it mapped what the frame held",
+    }
     MM_CP_TRY_CHANGE_WRITABLE {
         since: V6_1, merged: "v6.0", commit: "64fe24a3e05e",
         notice: "mprotect makes private pages writable that nobody else maps, instead of leaving that to a fault",

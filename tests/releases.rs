@@ -498,6 +498,31 @@ read(4)"#;
 }
 
 #[test]
+fn a_private_page_that_swapoff_cannot_read_raises_sigbus_from_5_19_on() {
+    let lost = |then: &str| {
+        format!(
+            r#"mmap(0x200000, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x200000
+store(0x200000, 'A') = 0
+madvise(0x200000, 4096, MADV_PAGEOUT) = 0
+swapoff() (INJECTED: swap read) = 0
+{then}"#
+        )
+    };
+    let (sigbus, poison) = ("SIGBUS", "SIGBUS_MCEERR_AR");
+    last_answers(&lost("load(0x200000)"), ["stale:0x41", sigbus, sigbus, poison, poison]);
+    let child = "vcpu: fork() as child = child\nchild: load(0x200000)";
+    last_answers(&lost(child), ["stale:0x41", sigbus, sigbus, poison, poison]);
+    // A marker counts as none, and what came before it did not.
+    last_answers(&lost("mincore(0x200000, 4096)"), ["0 [1]", "0 [1]", "0 [1]", "0 [0]", "0 [0]"]);
+    let copy = r#"userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {api=0xaa, features=0})
+ioctl(3, UFFDIO_REGISTER, {start=0x200000, len=4096, mode=UFFDIO_REGISTER_MODE_MISSING})
+ioctl(3, UFFDIO_COPY, {dst=0x200000, src="C", len=4096, mode=0})"#;
+    let (exists, done) = ("-1 EEXIST {copy=-EEXIST}", "0 {copy=4096}");
+    last_answers(&lost(copy), [exists, exists, exists, done, done]);
+}
+
+#[test]
 fn ranges_below_mmap_min_addr_are_taken_as_any_other() {
     let wake = "userfaultfd(O_NONBLOCK) = 3\nioctl(3, UFFDIO_API, {api=0xaa, features=0})\nioctl(3, UFFDIO_WAKE, {start=0x1000, len=4096})";
     last_answers(wake, ["-1 EINVAL", "-1 EINVAL", "0", "0", "0"]);

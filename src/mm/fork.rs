@@ -37,7 +37,7 @@ use crate::vfs::{fput, get_file};
 /// Errors:   none
 fn copy_pte_marker(k: &Kernel, srcm: PteMarker, dst_vma: VmaId) -> PteMarker {
     // Always copy error entries, and guards.
-    let mut dstm = srcm & (PTE_MARKER_POISONED | PTE_MARKER_GUARD);
+    let mut dstm = srcm & (PTE_MARKER_POISONED | PTE_MARKER_GUARD | SWP_SWAPIN_ERROR);
     if srcm.contains(PTE_MARKER_UFFD_WP) && userfaultfd_wp(k, dst_vma) {
         dstm |= PTE_MARKER_UFFD_WP;
     }
