@@ -43,9 +43,10 @@ pub struct About {
     pub name: &'static str,
     /// The first of the modelled kernels that has it.
     pub since: Version,
-    /// The release or range of releases in which it came.
+    /// The release in which it came, and the stable series where those have it too: by their history, or, where that could not be
+    /// had, because the kernel of the recordings behaves so.
     pub merged: &'static str,
-    /// The commit; empty where it is not on record and the difference was only observed.
+    /// The commit.
     pub commit: &'static str,
     /// What user space notices.
     pub notice: &'static str,
@@ -102,7 +103,7 @@ deltas! {
         notice: "MADV_DONTNEED_LOCKED drops the entries of a locked mapping too",
     }
     ZAP_EVEN_COWS {
-        since: V5_19, merged: "v5.18", commit: "2e148f1e3d9a",
+        since: V5_19, merged: "v5.18", commit: "5abfd71d936a",
         notice: "truncation frees the private copies behind the new end that were swapped out; before it left them",
     }
     MLOCK_RMAP {
@@ -113,10 +114,6 @@ deltas! {
         since: V5_19, merged: "v5.19", commit: "1db9dbc2ef05",
         notice: "UFFDIO_REGISTER_MODE_WP works on shmem; a PTE marker keeps write protection where no page is mapped",
     }
-    MM_CP_TRY_CHANGE_WRITABLE {
-        since: V5_19, merged: "v5.19", commit: "64fe24a3e05e",
-        notice: "mprotect makes private pages writable that nobody else maps, instead of leaving that to a fault",
-    }
     PG_ANON_EXCLUSIVE {
         since: V5_19, merged: "v5.19", commit: "6c287605fd56",
         notice: "whether an anonymous page is the faulter's alone is noted when it is made, forked and swapped, not counted at the store",
@@ -124,6 +121,14 @@ deltas! {
     UNUSE_PTE_KEEPS_BITS {
         since: V5_19, merged: "v5.19", commit: "14a762dd1977",
         notice: "swapoff keeps the soft-dirty and the uffd-wp bit of the entries that it brings back",
+    }
+    SWAPIN_ERROR {
+        since: V5_19, merged: "v5.19", commit: "9f186f9e5fa9",
+        notice: "swapoff leaves an entry that raises SIGBUS where a private page cannot be read; before, it mapped what the frame held",
+    }
+    MM_CP_TRY_CHANGE_WRITABLE {
+        since: V6_1, merged: "v6.0", commit: "64fe24a3e05e",
+        notice: "mprotect makes private pages writable that nobody else maps, instead of leaving that to a fault",
     }
     UFFD_WP_RESET_ON_UNREGISTER {
         since: V6_1, merged: "v6.0", commit: "f369b07c8614",
@@ -137,40 +142,40 @@ deltas! {
         since: V6_1, merged: "v6.2, and v6.1 stable", commit: "51d3d5eb74ff",
         notice: "mprotect of shared memory that is registered for WP does not let stores through to pages that are write-protected",
     }
-    UFFD_MERGE_PGOFF {
-        since: V6_1, merged: "v6.4, and v6.1 stable", commit: "5543d3c43cdc",
-        notice: "UFFDIO_REGISTER and UFFDIO_UNREGISTER of the tail of a mapping leave it where it is in its file",
-    }
     MREMAP_EXTEND_MERGES {
-        since: V6_1, merged: "v6.0", commit: "ca3d76b0aa80",
+        since: V6_1, merged: "v6.1", commit: "ca3d76b0aa80",
         notice: "a mapping that mremap lets grow up to the next one becomes one with it",
     }
     UFFD_WP_RESET_ON_CLOSE {
-        since: V6_1, merged: "v6.9, and v6.1 stable", commit: "c88033efe9a3",
+        since: V6_1, merged: "v6.9, and observed on v6.1.192", commit: "c88033efe9a3",
         notice: "closing a userfaultfd takes the write protection off the pages",
     }
     UFFD_BELOW_MMAP_MIN_ADDR {
-        since: V6_1, merged: "v6.1, v6.12 and v6.18 stable", commit: "",
+        since: V6_1, merged: "after v6.18, and v6.1, v6.12 and v6.18 stable", commit: "161ce69c2c89",
         notice: "the ioctls take ranges below vm.mmap_min_addr, where something may have been mapped; before EINVAL",
     }
     UFFD_WP_RESET_ON_MREMAP {
-        since: V6_1, merged: "v6.13, and v6.1 stable", commit: "0cef0bb836e3",
+        since: V6_1, merged: "v6.13, and observed on v6.1.192", commit: "0cef0bb836e3",
         notice: "mremap without UFFD_FEATURE_EVENT_REMAP takes the write protection off the pages that it moves",
     }
+    MADV_REMOVE_MAYWRITE {
+        since: V6_1, merged: "v6.7, and v6.1 stable as what MEMFD_SEALED_READONLY builds on", commit: "e8e17ee90eaf",
+        notice: "MADV_REMOVE works on a shared mapping that is read-only for the moment",
+    }
     MEMFD_SEALED_READONLY {
-        since: V6_1, merged: "v6.13, and v6.1 stable", commit: "8ec396d05d1b",
+        since: V6_1, merged: "v6.13, and observed on v6.1.192", commit: "8ec396d05d1b",
         notice: "a memfd sealed against writing can be mapped shared and read-only; UFFDIO_REGISTER of that answers EPERM",
     }
     UFFD_WP_RANGE_PROT {
-        since: V6_12, merged: "v6.2", commit: "931298e103c2",
+        since: V6_12, merged: "v6.3", commit: "931298e103c2",
         notice: "the first store to a shared page after its write protection was taken off faults, and sets PG_dirty; to a private one not",
     }
     CHANGE_CLEAN_WRITABLE {
-        since: V6_12, merged: "v6.2", commit: "7ea7e333842e",
+        since: V6_12, merged: "v6.2", commit: "d84887739d5c",
         notice: "mprotect makes an exclusive private page writable although it is clean",
     }
     SHMEM_SWAPIN_RANGE {
-        since: V6_12, merged: "v6.2", commit: "",
+        since: V6_12, merged: "v6.5", commit: "179d3e4f3bfa",
         notice: "MADV_WILLNEED of shmem reads no page behind the range",
     }
     UFFD_WP_ENOMEM {
@@ -178,24 +183,24 @@ deltas! {
         notice: "UFFDIO_WRITEPROTECT answers ENOMEM without memory for the page tables that its markers need; before it did less",
     }
     UFFDIO_WRITEPROTECT_VMAS {
-        since: V6_12, merged: "v6.3", commit: "",
+        since: V6_12, merged: "v6.4", commit: "a1b92a3f1498",
         notice: "UFFDIO_WRITEPROTECT goes over several VMAs and over holes",
     }
     UFFD_FEATURE_WP_UNPOPULATED {
         since: V6_12, merged: "v6.4", commit: "2bad466cc9d9",
         notice: "with the feature, UFFDIO_WRITEPROTECT marks anonymous memory where no page is mapped",
     }
+    UFFD_MERGE_PGOFF {
+        since: V6_12, merged: "v6.4", commit: "5543d3c43c41",
+        notice: "UFFDIO_REGISTER and UFFDIO_UNREGISTER of the tail of a mapping leave it where it is in its file",
+    }
     UFFDIO_CONTINUE_MODE_WP {
-        since: V6_12, merged: "v6.4", commit: "",
+        since: V6_12, merged: "v6.4", commit: "0289184475c8",
         notice: "UFFDIO_CONTINUE can map write-protected",
     }
     CACHESTAT {
         since: V6_12, merged: "v6.5", commit: "cf264e1329fb",
         notice: "cachestat(2) tells whether a page of a file is in memory or in swap",
-    }
-    MADV_REMOVE_MAYWRITE {
-        since: V6_12, merged: "v6.7", commit: "e8e17ee90eaf",
-        notice: "MADV_REMOVE works on a shared mapping that is read-only for the moment",
     }
     MADV_POPULATE_WHOLE {
         since: V6_12, merged: "v6.9", commit: "631426ba1d45",
@@ -206,7 +211,7 @@ deltas! {
         notice: "UFFDIO_POISON makes accesses to a page raise SIGBUS",
     }
     UFFDIO_COPY_SRC {
-        since: V6_12, merged: "v6.6", commit: "",
+        since: V6_12, merged: "v6.6", commit: "2ef5d7245d9c",
         notice: "UFFDIO_COPY from past the end of user space answers EINVAL, not EFAULT",
     }
     UFFD_FEATURE_WP_ASYNC {
@@ -223,7 +228,7 @@ deltas! {
     }
     UFFD_MFILL_LOCK {
         since: V6_12, merged: "v6.9", commit: "867a43a34ff8",
-        notice: "UFFDIO_COPY and its like give a private mapping an anon_vma even where they are refused: fork(2) copies its pages then",
+        notice: "the filling ioctls give a private mapping an anon_vma even where they are refused; one that is gone is ENOENT, not EAGAIN",
     }
     SWAPIN_WRITABLE {
         since: V6_12, merged: "v6.11", commit: "20dfa5b7adc5",
@@ -236,6 +241,10 @@ deltas! {
     RSS_SUMMED {
         since: V6_12, merged: "v6.17, and v6.12 stable", commit: "82241a83cd15",
         notice: "/proc/PID/status gives the resident counters exactly, without what single CPUs or threads have not added yet",
+    }
+    DUP_USERFAULTFD_FAIL {
+        since: V6_12, merged: "v6.12", commit: "f64e67e5d3a4",
+        notice: "a fork that fails raises no UFFD_EVENT_FORK; before, the monitor was told of a child that will not be",
     }
     UFFDIO_EAGAIN_OUT {
         since: V6_12, merged: "v6.15, and v6.12 stable", commit: "95567729173e",
@@ -262,7 +271,7 @@ deltas! {
         notice: "MADV_DONTNEED goes on with the rest of a mapping that was split while the monitor read the event: REMOVE comes again",
     }
     UFFDIO_UNREGISTER_OWN {
-        since: V6_18, merged: "v6.17", commit: "",
+        since: V6_18, merged: "v6.17", commit: "23ec90eb122f",
         notice: "UFFDIO_UNREGISTER through a userfaultfd that has not registered the memory answers EINVAL",
     }
     VM_MAYBE_GUARD {

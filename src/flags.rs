@@ -67,6 +67,9 @@ kflags! {
         PTE_MARKER_POISONED = 2,
         /// An access raises SIGSEGV (v6.13).
         PTE_MARKER_GUARD = 4,
+        /// SWP_SWAPIN_ERROR (v5.19): an access raises SIGBUS. An entry of its own and no marker, until it became
+        /// PTE_MARKER_POISONED: what overlooks markers does not overlook it.
+        SWP_SWAPIN_ERROR = 8,
     }
 }
 

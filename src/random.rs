@@ -114,7 +114,7 @@ pub static KNOWN: &[Known] = &[
         rule: "registration-keeps-mappings",
         scenario: "unregister-moves-mapping",
         why: "userfaultfd_register() and unregister() pass vm_pgoff of the whole VMA to vma_merge() also when they begin \
-              inside it (until v6.4, 5543d3c43cdc): a neighbour that fits the wrong offset is merged with.",
+              inside it (until v6.4, 5543d3c43c41): a neighbour that fits the wrong offset is merged with.",
         corrupts: true,
         fits: |_| true,
     },

@@ -155,3 +155,70 @@ fn killed_at_any_moment_nothing_stays_behind() {
     }
     assert_eq!((swaps(), settings()), (Vec::new(), settings_before));
 }
+
+/// A signal to a process that is ours.
+fn signal(name: &str, pid: u32) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
+    assert!(sent.success(), "kill -{name} {pid}: {sent}");
+}
+
+/// The guard that this process has started.
+fn guard_of(master: u32) -> Option<u32> {
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        let parent = rest.split(' ').nth(1)?;
+        (name == "faultline-guard" && parent == master.to_string()).then_some(pid)
+    })
+}
+
+#[test]
+fn what_a_killed_run_and_its_killed_guard_leave_the_next_run_undoes() {
+    if !possible() {
+        return;
+    }
+    let mark = format!("{}/both-killed-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    let mut run = faultline()
+        .args(["live", "--random", "1000000", "--seed", "7", "--out", &mark])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Another run may have swap arranged, and this one waits for it.
+    let since = Instant::now();
+    let found = loop {
+        let guard = guard_of(run.id());
+        let swap = guard.and_then(|guard| swaps().into_iter().find(|swap| swap.ends_with(&format!("faultline-swap-{guard}"))));
+        if let (Some(guard), Some(swap)) = (guard, swap) {
+            break Some((guard, swap));
+        }
+        if since.elapsed() > Duration::from_secs(100) || run.try_wait().unwrap().is_some() {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let Some((guard, swap)) = found else {
+        let _ = run.kill();
+        let _ = run.wait();
+        eprintln!("skipped: no swap file was arranged here");
+        return;
+    };
+    // Stopped first, so that neither undoes anything when the other dies.
+    signal("STOP", run.id());
+    signal("STOP", guard);
+    assert!(swaps().contains(&swap) && fs::exists(&swap).unwrap(), "{swap} is not on, with its guard stopped");
+    signal("KILL", guard);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let since = Instant::now();
+    while !processes(&mark).is_empty() && since.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(processes(&mark), Vec::<String>::new());
+    // Nothing but a guard undoes it; this one's comes first, unless another run's has come before.
+    let (code, text) = output(&["live", "f01-continue-swapped"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!swaps().contains(&swap), "{swap} is still on: {text}");
+    assert!(!fs::exists(&swap).unwrap(), "{swap} is still there: {text}");
+}

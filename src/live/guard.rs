@@ -365,3 +365,58 @@ fn fault_around(notes: &mut Notes, bytes: Option<u64>) -> Result<(), String> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What /proc/swaps says of it: kilobytes, and how many are used.
+    fn kilobytes(path: &Path) -> Option<(u64, u64)> {
+        let swaps = fs::read_to_string("/proc/swaps").ok()?;
+        let line = swaps.lines().find(|l| l.split_ascii_whitespace().next() == path.to_str())?;
+        let mut numbers = line.split_ascii_whitespace().skip(2).filter_map(|n| n.parse().ok());
+        Some((numbers.next()?, numbers.next()?))
+    }
+
+    #[test]
+    fn zram_takes_a_page_at_once_and_leaves_nothing_behind() {
+        if !sys::is_root() || !Path::new(HOT_ADD).exists() {
+            eprintln!("skipped: not root, or a kernel without zram");
+            return;
+        }
+        let Some(mut notes) = Notes::open(QUEUE, || false).unwrap() else {
+            eprintln!("skipped: another run has swap arranged");
+            return;
+        };
+        notes.undo();
+
+        let device = PathBuf::from(zram(&mut notes, 8).unwrap());
+        assert_eq!(kilobytes(&device), Some((32, 0)), "{} has not the pages that were asked for", device.display());
+        let number = device.to_str().unwrap().trim_start_matches("/dev/zram").to_owned();
+        assert_eq!(notes.lines(), [("zram".to_owned(), number.clone())]);
+
+        let path = format!("/dev/shm/faultline-test-{}", std::process::id());
+        let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        // On one CPU: reclaim sees only pages that are on the LRU, and drains only its own CPU's batch.
+        sys::pin(sys::cpus()[0]).unwrap();
+        file.write_all(&[0x41; 4096]).unwrap();
+        if sys::is_tmpfs(file.as_fd()) {
+            sys::pageout(file.as_fd(), 0).unwrap();
+            if let Ok(seen) = sys::cachestat(file.as_fd(), 0, 4096) {
+                assert_eq!(seen, (0, 1), "the page is still in the swap cache");
+            }
+            assert_eq!(kilobytes(&device), Some((32, 4)));
+        }
+
+        let undone = notes.undo();
+        assert_eq!(undone, [format!("zram {number}")]);
+        assert_eq!(kilobytes(&device), None);
+        assert!(!Path::new(&format!("/sys/block/zram{number}")).exists());
+        assert_eq!(notes.lines(), []);
+        // swapoff has brought the page back.
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 4095).unwrap();
+        assert_eq!(byte, [0x41]);
+    }
+}

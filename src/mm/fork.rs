@@ -23,7 +23,7 @@ use crate::mm::vma_merge::is_shared_maywrite;
 use crate::mm::zap::{RssVec, add_mm_rss_vec, next_pte, next_pte_table, pmd_addr_end};
 use crate::point::{Touch, point};
 use crate::shmem::inode::file_inode;
-use crate::uffd::events::{dup_userfaultfd, dup_userfaultfd_complete};
+use crate::uffd::events::{dup_userfaultfd, dup_userfaultfd_complete, dup_userfaultfd_fail};
 use crate::uffd::vma::userfaultfd_wp;
 use crate::vfs::{fput, get_file};
 
@@ -37,7 +37,7 @@ use crate::vfs::{fput, get_file};
 /// Errors:   none
 fn copy_pte_marker(k: &Kernel, srcm: PteMarker, dst_vma: VmaId) -> PteMarker {
     // Always copy error entries, and guards.
-    let mut dstm = srcm & (PTE_MARKER_POISONED | PTE_MARKER_GUARD);
+    let mut dstm = srcm & (PTE_MARKER_POISONED | PTE_MARKER_GUARD | SWP_SWAPIN_ERROR);
     if srcm.contains(PTE_MARKER_UFFD_WP) && userfaultfd_wp(k, dst_vma) {
         dstm |= PTE_MARKER_UFFD_WP;
     }
@@ -271,7 +271,7 @@ pub fn mm_alloc(k: &Kernel) -> MmId {
 /// Copy the VMAs of `oldmm`, and the page tables where that is needed, into the empty `mm`.
 ///
 /// On an error the VMAs copied so far stay in `mm`, for the caller to tear down. Monitors that asked for fork events are told
-/// in any case, and have read the message when this returns.
+/// in any case, and have read the message when this returns. DUP_USERFAULTFD_FAIL: only if there is no error.
 ///
 /// Kernel:   kernel/fork.c:dup_mmap @ v5.14
 /// Fidelity: TRIMMED(uprobes, mempolicy, hugetlb, vm_ops->open, a fatal signal while waiting for the lock)
@@ -367,7 +367,11 @@ async fn dup_mmap(k: &Kernel, mm: MmId, oldmm: MmId) -> KResult {
         'out: {
             mmap_write_unlock(k, mm);
             mmap_write_unlock(k, oldmm);
-            dup_userfaultfd_complete(k, &uf).await;
+            if retval.is_err() && k.has(Delta::DUP_USERFAULTFD_FAIL) {
+                dup_userfaultfd_fail(k, &uf);
+            } else {
+                dup_userfaultfd_complete(k, &uf).await;
+            }
             retval
         }
     }

@@ -9,7 +9,7 @@ use crate::mm::filemap::find_get_entry;
 use crate::mm::locking::{mmap_read_lock, mmap_read_unlock};
 use crate::mm::mmap::find_vma;
 use crate::mm::page::{PageUptodate, put_page};
-use crate::mm::pgtable::{Pmd, pte_offset_map_lock, pte_unmap_unlock};
+use crate::mm::pgtable::{Pmd, pte_none_mostly, pte_offset_map_lock, pte_unmap_unlock};
 use crate::mm::rmap::linear_page_index;
 use crate::mm::swap_state::lookup_swap_cache;
 use crate::mm::swapfile::get_swap_device;
@@ -91,9 +91,10 @@ async fn mincore_pte_range(k: &Kernel, pmd: Pmd, mut addr: u64, end: u64, vma: V
         __mincore_unmapped_range(k, addr, at, vma, vec).await;
         match pte {
             // A marker says nothing about a page.
-            PteVal::None | PteVal::Marker(_) => __mincore_unmapped_range(k, at, at + PAGE_SIZE, vma, vec).await,
+            none if pte_none_mostly(none) => __mincore_unmapped_range(k, at, at + PAGE_SIZE, vma, vec).await,
             PteVal::Swap { entry, .. } => vec.push(uptodate_and_put(k, lookup_swap_cache(k, entry))),
-            PteVal::Present { .. } => vec.push(true),
+            // A page, or what stands for one that could not be read.
+            PteVal::Present { .. } | PteVal::Marker(_) | PteVal::None => vec.push(true),
         }
         addr = at + PAGE_SIZE;
         next = this.next();

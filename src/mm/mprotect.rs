@@ -25,7 +25,7 @@ use crate::uffd::vma::{userfaultfd_pte_wp, userfaultfd_wp_use_markers};
 pub struct CpFlags {
     /// MM_CP_DIRTY_ACCT: entries that are dirty already may become writable.
     pub dirty_acct: bool,
-    /// MM_CP_TRY_CHANGE_WRITABLE (v5.19): entries that need no write fault become writable.
+    /// MM_CP_TRY_CHANGE_WRITABLE (v6.0): entries that need no write fault become writable.
     pub try_change_writable: bool,
     /// MM_CP_UFFD_WP: write-protect for userfaultfd.
     pub uffd_wp: bool,
@@ -49,7 +49,7 @@ pub fn vma_wants_manual_pte_write_upgrade(k: &Kernel, vma: VmaId) -> bool {
 
 /// Need no store through this entry be noticed? CHANGE_CLEAN_WRITABLE: of a private page it does not matter whether it is dirty.
 ///
-/// Kernel:   mm/mprotect.c:can_change_pte_writable @ v5.19
+/// Kernel:   mm/mprotect.c:can_change_pte_writable @ v6.0
 /// Fidelity: TRIMMED(NUMA hinting)
 /// Locks:    PTE lock held
 /// Errors:   none

@@ -61,7 +61,11 @@ pub fn pte_present(pte: PteVal) -> bool {
 }
 /// `pte_none_mostly`: none, or a marker.
 pub fn pte_none_mostly(pte: PteVal) -> bool {
-    matches!(pte, PteVal::None | PteVal::Marker(_))
+    match pte {
+        PteVal::None => true,
+        PteVal::Marker(marker) => !marker.contains(SWP_SWAPIN_ERROR),
+        _ => false,
+    }
 }
 /// `pte_marker_get`: what the marker says; empty if the entry is none.
 pub fn pte_marker_get(pte: PteVal) -> PteMarker {

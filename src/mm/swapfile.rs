@@ -8,6 +8,7 @@ use crate::VM_BUG_ON;
 use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::Symptom;
+use crate::flags::{PTE_MARKER_POISONED, SWP_SWAPIN_ERROR};
 use crate::kernel::*;
 use crate::mm::exit::{mmget_not_zero, mmput};
 use crate::mm::filemap::wait_on_page_writeback;
@@ -352,6 +353,7 @@ pub fn free_swap_and_cache(k: &Kernel, entry: SwpEntry) -> bool {
 // ---- swapoff ------------------------------------------------------------------------------------------------------------
 
 /// Map the page in place of the swap entry. False: the entry is not there any more. UNUSE_PTE_KEEPS_BITS: with the entry's bits.
+/// SWAPIN_ERROR: if the page could be read; else an entry that says that it could not.
 ///
 /// Kernel:   mm/swapfile.c:unuse_pte @ v5.14
 /// Fidelity: TRIMMED(KSM)
@@ -367,6 +369,15 @@ async fn unuse_pte(k: &Kernel, vma: VmaId, pmd: Pmd, addr: u64, entry: SwpEntry,
         let old = ptep_get(k, pte);
         if !matches!(old, PteVal::Swap { entry: e, .. } if e == entry) {
             k.branch("pte changed meanwhile");
+            ret = false;
+            break 'out;
+        }
+        if k.has(Delta::SWAPIN_ERROR) && !PageUptodate(k, page) {
+            k.branch("the page could not be read");
+            dec_mm_counter(k, v.vm_mm, MmCounter::MM_SWAPENTS);
+            let error = if k.has(Delta::UFFDIO_POISON) { PTE_MARKER_POISONED } else { SWP_SWAPIN_ERROR };
+            set_pte_at(k, v.vm_mm, addr, pte, make_pte_marker(error));
+            swap_free(k, entry);
             ret = false;
             break 'out;
         }
@@ -430,7 +441,6 @@ async fn unuse_pte_range(k: &Kernel, vma: VmaId, pmd: Pmd, start: u64, end: u64)
             Some(page) => {
                 lock_page(k, page).await;
                 wait_on_page_writeback(k, page).await;
-                // Whether the page could be read is not asked.
                 unuse_pte(k, vma, pmd, addr, entry, page).await;
                 try_to_free_swap(k, page);
                 unlock_page(k, page);

@@ -291,7 +291,8 @@ pub async fn shmem_alloc_and_acct_page(k: &Kernel, inode: InodeId) -> KResult<Pa
 /// Bring the page of a swap value back into the page cache. It comes back locked and with a reference.
 ///
 /// Kernel:   mm/shmem.c:shmem_swapin_page @ v5.14
-/// Fidelity: TRIMMED(replacing a page in an unfit zone, memcg)
+/// Fidelity: TRIMMED(replacing a page in an unfit zone, memcg; from v5.19 on, 6cec2b95dadf, a value that could not be read gives
+///           way to an error entry, and its slot is free: here it stays, and swapoff goes over it for ever as before)
 /// Locks:    none on entry; takes the page lock (held on success), takes and drops info->lock
 /// Errors:   EEXIST the slot changed meanwhile, look again; ENOMEM; EIO the read failed
 pub async fn shmem_swapin_page(

@@ -24,7 +24,7 @@ pub mod visible;
 use crate::entry;
 use crate::flags::*;
 use crate::kernel::*;
-use crate::mm::pgtable::{pte_present, vm_normal_page};
+use crate::mm::pgtable::{pte_marker_get, pte_present, vm_normal_page};
 use crate::rules::view::{View, fd_file, live_page, used_pages};
 use crate::syscall::{Advice, FallocMode, Fd, Op, Out, Outcome, UserBuf};
 use bytes::{RefCells, Sure, Values};
@@ -780,6 +780,11 @@ impl Spec {
                 continue;
             };
             let pte = pte_of(s, p.mm, p.addr);
+            // Swap could not be read: the bytes are lost, and every access says so.
+            if pte_marker_get(pte).intersects(PTE_MARKER_POISONED | SWP_SWAPIN_ERROR) {
+                self.private.remove(i);
+                continue;
+            }
             let exists = is_private_entry(s, pte) || is_zero_page(pte);
             // A page that is neither anonymous nor the file's: other rules say what is wrong with it, its bytes may be right.
             let cached = file.and_then(|(inode, index)| s.inodes.get(inode)?.i_pages.get(index as u32));

@@ -190,6 +190,22 @@ pub async fn dup_userfaultfd_complete(k: &Kernel, fcs: &[(CtxId, CtxId)]) {
     }
 }
 
+/// Fork has failed: nobody is told, and the contexts of the child go. Its VMAs still name them until its address space is torn down,
+/// which looks at none.
+///
+/// Kernel:   fs/userfaultfd.c:dup_userfaultfd_fail @ v6.12
+/// Fidelity: MIRROR
+/// Locks:    none
+/// Errors:   none
+pub fn dup_userfaultfd_fail(k: &Kernel, fcs: &[(CtxId, CtxId)]) {
+    let _f = k.enter("dup_userfaultfd_fail", || format!("{fcs:?}"));
+    for &(octx, ctx) in fcs {
+        mmap_changing_dec(k, octx);
+        userfaultfd_ctx_put(k, octx);
+        userfaultfd_ctx_put(k, ctx);
+    }
+}
+
 /// mremap has moved a mapping: with EVENT_REMAP the new VMA stays watched and the monitor will be told; else its context goes.
 ///
 /// Kernel:   fs/userfaultfd.c:mremap_userfaultfd_prep @ v5.14

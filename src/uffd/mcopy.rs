@@ -78,12 +78,11 @@ pub async fn mfill_zeropage_pte(k: &Kernel, dst_mm: MmId, dst_pmd: Pmd, dst_vma:
     ret
 }
 
-/// Fill a range page by page until an error; what was done counts for more than the error. UFFD_MFILL_LOCK: a private VMA gets its
-/// anon_vma before anything else.
+/// Fill a range page by page until an error; what was done counts for more than the error. UFFD_MFILL_LOCK: the VMA is looked for
+/// before mmap_changing is, and gets its anon_vma, if it is private, before anything else.
 ///
 /// Kernel:   mm/userfaultfd.c:__mcopy_atomic @ v5.14
-/// Fidelity: TRIMMED(hugetlb and huge pmds; the VMA lock and map_changing_lock of v6.9: mmap_lock stands for both, and
-///           mmap_changing is looked at before the VMA, as up to v6.8)
+/// Fidelity: TRIMMED(hugetlb and huge pmds; the VMA lock and map_changing_lock of v6.9: mmap_lock stands for both)
 /// Locks:    takes and drops mmap_lock for reading, again for each page that has to be copied outside of it
 /// Errors:   only if nothing was done: EAGAIN mmap_changing; ENOENT no single registered VMA; EINVAL this VMA cannot; ENOMEM page
 ///           tables or anon_vma; EFAULT source unreadable; the rest from mfill_atomic_pte
@@ -123,15 +122,23 @@ pub async fn __mcopy_atomic(
 
             'out_unlock: {
                 // uffd_mfill_lock: a private VMA can be locked alone only once it has an anon_vma. It gets one whether or not
-                // anything comes of the call.
-                if k.has(Delta::UFFD_MFILL_LOCK)
-                    && let Some(vma) = find_vma(k, dst_mm, dst_start)
-                    && k.vma(vma).vm_start <= dst_start
-                    && !k.vma(vma).vm_flags.contains(VM_SHARED)
-                    && anon_vma_prepare(k, vma).await.is_err()
-                {
-                    err = Err(ENOMEM);
-                    break 'out_unlock;
+                // anything comes of the call. What is not there any more is told as that, not as a change under way.
+                let mut locked = None;
+                if k.has(Delta::UFFD_MFILL_LOCK) {
+                    if let Some(vma) = find_vma(k, dst_mm, dst_start)
+                        && k.vma(vma).vm_start <= dst_start
+                        && !k.vma(vma).vm_flags.contains(VM_SHARED)
+                        && anon_vma_prepare(k, vma).await.is_err()
+                    {
+                        err = Err(ENOMEM);
+                        break 'out_unlock;
+                    }
+                    locked = find_dst_vma(k, dst_mm, dst_start, len);
+                    if locked.is_none() {
+                        k.branch("no single registered VMA holds the range: -ENOENT");
+                        err = Err(ENOENT);
+                        break 'out_unlock;
+                    }
                 }
 
                 // A fork, mremap, munmap or madvise has begun, and the monitor does not know it yet: what it asks for may be
@@ -145,7 +152,7 @@ pub async fn __mcopy_atomic(
 
                 // The whole range again, also on a retry with part of it done.
                 err = Err(ENOENT);
-                let Some(dst_vma) = find_dst_vma(k, dst_mm, dst_start, len) else {
+                let Some(dst_vma) = locked.or_else(|| find_dst_vma(k, dst_mm, dst_start, len)) else {
                     k.branch("no single registered VMA holds the range: -ENOENT");
                     break 'out_unlock;
                 };

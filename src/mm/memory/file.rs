@@ -39,6 +39,10 @@ fn maybe_unlock_mmap_for_io(k: &Kernel, vmf: &VmFaultCtx) -> Option<FileId> {
 
 /// A shared page is about to be written through a PTE: PG_dirty, and throttle the writer.
 ///
+/// From v6.0 on (d92725256b4f) the answer is VM_FAULT_COMPLETED, and the fault is not entered again. That makes no difference that
+/// could be modelled: the second attempt finds the entry as the first has left it, or begins afresh, as the access itself would;
+/// only which counter of faults is raised differs, and those are not compared between releases.
+///
 /// Kernel:   mm/memory.c:fault_dirty_shared_page @ v5.14
 /// Fidelity: TRIMMED(page_mkwrite, file times; throttling returns at once for shmem)
 /// Locks:    page lock held on entry, dropped; mmap_lock dropped when the answer is RETRY
@@ -109,6 +113,10 @@ async fn __do_fault(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
 /// Install the entry for `page` at `addr`, which vmf.pte stands for. A private write maps the copy as an anonymous page;
 /// everything else maps the page-cache page. The caller's reference becomes the entry's. PTE_MARKER_UFFD_WP: where a marker stood that
 /// says so, the entry is write-protected.
+///
+/// From v6.16 on (4e92030c05dc) a load maps a dirty page with a dirty entry, if the entry is writable. Nobody can tell: smaps asks the
+/// page as well, unmapping marks a page dirty that is, and after UFFDIO_WRITEPROTECT has let go of a page only a fault without a
+/// message is saved. The young bit is set on x86 in all releases.
 ///
 /// Kernel:   mm/memory.c:do_set_pte @ v5.14
 /// Fidelity: MIRROR (x86: prefaulted entries are young)

@@ -74,6 +74,10 @@ async fn pte_marker_handle_uffd_wp(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault 
 /// Errors:   HWPOISON, SIGSEGV as the marker says; SIGBUS one that no marker should say
 async fn handle_pte_marker(k: &Kernel, vmf: &mut VmFaultCtx, marker: PteMarker) -> VmFault {
     let _f = k.enter("handle_pte_marker", || format!("addr={:#x} {marker:?}", vmf.address));
+    // is_swapin_error_entry(): do_swap_page() itself answers, before it asks for markers.
+    if marker.contains(SWP_SWAPIN_ERROR) {
+        return VM_FAULT_SIGBUS;
+    }
     let anonymous = !k.has(Delta::UFFD_FEATURE_WP_UNPOPULATED) && vma_is_anonymous(k, vmf.vma);
     if WARN_ON_ONCE!(k, anonymous || marker.is_empty()) {
         return VM_FAULT_SIGBUS;
