@@ -661,6 +661,25 @@ fn touched_memory_takes_untouched_in_from_6_16_on() {
 }
 
 #[test]
+fn what_is_moved_into_a_mapping_without_pages_is_still_private() {
+    let map = |addr| format!("mmap({addr}, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = {addr}");
+    let lines = format!(
+        "{}
+store(0x100000, 1) = 0
+mremap(0x100000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_FIXED, 0x400000) = 0x400000
+{}
+mremap(0x400000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_FIXED, 0x100000) = 0x100000",
+        map("0x100000"),
+        map("0x101000")
+    );
+    let apart = "0x100000-0x101000 rw-p ac rss=1 anonymous=1 private_dirty=1, 0x101000-0x102000 rw-p ac";
+    let one = "0x100000-0x102000 rw-p ac rss=1 anonymous=1 private_dirty=1";
+    last_seen(&lines, "maps", [apart, apart, apart, apart, one]);
+    let shared = "present kpf=UMab count=2 mincore=1 [0x01 0x00 0x00 0x00]";
+    last_seen(&format!("{lines}\nfork() as child"), "0x100000", [shared; 5]);
+}
+
+#[test]
 fn mlock_marks_what_is_mapped_from_5_18_on() {
     // The first page is missing, and mlock waits for it.
     let lines = format!(
