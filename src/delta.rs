@@ -130,6 +130,14 @@ deltas! {
         since: V6_1, merged: "v6.0", commit: "64fe24a3e05e",
         notice: "mprotect makes private pages writable that nobody else maps, instead of leaving that to a fault",
     }
+    FMODE_LSEEK_BY_METHOD {
+        since: V6_1, merged: "v6.0", commit: "e7478158e137",
+        notice: "lseek(2) of a userfaultfd answers 0 instead of ESPIPE",
+    }
+    UFFD_RDONLY {
+        since: V6_1, merged: "v6.1", commit: "abec3d015fdf",
+        notice: "a userfaultfd is open for reading only",
+    }
     UFFD_WP_RESET_ON_UNREGISTER {
         since: V6_1, merged: "v6.0", commit: "f369b07c8614",
         notice: "UFFDIO_UNREGISTER takes the write protection off the pages",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! System-call entry: from an [`Op`] to the mirrored function that carries it out, and on its return to user mode.
 
+use crate::delta::Delta;
 use crate::errno::*;
 use crate::event::Symptom;
 use crate::flags::*;
@@ -262,9 +263,9 @@ async fn on_file(k: &Kernel, file: FileId, kind: FileKind, op: &Op) -> Outcome {
     }
     let outcome = match kind {
         FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::Shmem => on_shmem(k, file, inode, op).await,
-        FileKind::Inode(_) => on_dev_zero(k, op).await,
+        FileKind::Inode(_) => on_dev_zero(k, file, op).await,
         FileKind::Userfaultfd(ctx) => on_userfaultfd(k, file, ctx, op).await,
-        FileKind::ProcMem(mm) => on_proc_mem(k, mm, op).await,
+        FileKind::ProcMem(mm) => on_proc_mem(k, file, mm, op).await,
     };
     if read.is_none() {
         return outcome;
@@ -315,8 +316,54 @@ async fn on_shmem(k: &Kernel, file: FileId, inode: InodeId, op: &Op) -> Outcome 
             Outcome::ok(0).with(Out::Statfs { blocks, bfree })
         }
         Op::Reclaim { offset, .. } => Outcome::ok(mm::vmscan::reclaim_one(k, inode, offset >> PAGE_SHIFT).await as i64),
-        Op::UffdRead { .. } | Op::Poll { .. } => Outcome::err(EINVAL),
-        _ => Outcome::err(ENOTTY),
+        _ => other(k, file, op),
+    }
+}
+
+/// What a file answers to that has no method for the operation, or one that does nothing.
+///
+/// Kernel:   fs/open.c:do_sys_ftruncate, vfs_fallocate; fs/read_write.c:vfs_llseek; mm/memfd.c:memfd_add_seals; fs/stat.c:vfs_fstat;
+///           fs/statfs.c:vfs_statfs; fs/select.c:vfs_poll; fs/ioctl.c:vfs_ioctl @ v5.14
+/// Fidelity: MODEL(by the kind of the file; what the machine's own devtmpfs holds is not known)
+/// Locks:    none
+/// Errors:   those of the operation
+fn other(k: &Kernel, file: FileId, op: &Op) -> Outcome {
+    let f = k.file(file);
+    match *op {
+        Op::Ftruncate { length, .. } => match f.kind {
+            // A regular file as far as its inode goes.
+            FileKind::ProcMem(_) if f.f_mode_write && length <= MAX_LFS_FILESIZE => {
+                if length > MAX_NON_LFS {
+                    Outcome::err(EFBIG)
+                } else {
+                    Outcome::ok(0)
+                }
+            }
+            _ => Outcome::err(EINVAL),
+        },
+        Op::Fallocate { offset, len, .. } if len == 0 || offset > MAX_LFS_FILESIZE || len > MAX_LFS_FILESIZE => {
+            Outcome::err(EINVAL)
+        }
+        Op::Fallocate { .. } if !f.f_mode_write => Outcome::err(EBADF),
+        Op::Fallocate { offset, len, .. } => match f.kind {
+            FileKind::ProcMem(_) if offset + len > MAX_NON_LFS => Outcome::err(EFBIG),
+            FileKind::ProcMem(_) => Outcome::err(EOPNOTSUPP),
+            _ => Outcome::err(ENODEV),
+        },
+        Op::Lseek { .. } => match f.kind {
+            // null_lseek, noop_llseek.
+            FileKind::Inode(_) => Outcome::ok(0),
+            FileKind::Userfaultfd(_) if k.has(Delta::FMODE_LSEEK_BY_METHOD) => Outcome::ok(0),
+            FileKind::Userfaultfd(_) => Outcome::err(ESPIPE),
+            FileKind::ProcMem(_) => Outcome::err(EINVAL),
+        },
+        Op::AddSeals { .. } => Outcome::err(if f.f_mode_write { EINVAL } else { EPERM }),
+        Op::Fstat { .. } => Outcome::ok(0).with(Out::Stat { size: 0, blocks: 0 }),
+        Op::Fstatfs { .. } => Outcome::ok(0).with(Out::Statfs { blocks: 0, bfree: 0 }),
+        // DEFAULT_POLLMASK
+        Op::Poll { .. } => Outcome::ok(1).with(Out::Poll { pollin: true, pollerr: false }),
+        ref op if is_uffdio(op) => Outcome::err(ENOTTY),
+        _ => Outcome::err(EINVAL),
     }
 }
 
@@ -361,7 +408,7 @@ fn is_uffdio(op: &Op) -> bool {
     )
 }
 
-async fn on_dev_zero(k: &Kernel, op: &Op) -> Outcome {
+async fn on_dev_zero(k: &Kernel, file: FileId, op: &Op) -> Outcome {
     match *op {
         Op::Pread { buf, count, .. } => match read_zero(k, user_addr(buf), count).await {
             Ok(n) => {
@@ -371,10 +418,7 @@ async fn on_dev_zero(k: &Kernel, op: &Op) -> Outcome {
             Err(e) => Outcome::err(e),
         },
         Op::Pwrite { count, .. } => Outcome::ok(count as i64),
-        Op::Fstat { .. } => Outcome::ok(0).with(Out::Stat { size: 0, blocks: 0 }),
-        Op::Fallocate { .. } => Outcome::err(ENODEV),
-        ref op if is_uffdio(op) => Outcome::err(ENOTTY),
-        _ => Outcome::err(EINVAL),
+        _ => other(k, file, op),
     }
 }
 
@@ -411,7 +455,7 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcom
             let (pollin, pollerr) = userfaultfd_poll(k, ctx, k.file(file).nonblock);
             Outcome::ok((pollin || pollerr) as i64).with(Out::Poll { pollin, pollerr })
         }
-        _ => Outcome::err(EINVAL),
+        _ => other(k, file, op),
     }
 }
 
@@ -421,12 +465,11 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcom
 /// Fidelity: MIRROR (of what was read, the first page's bytes are reported)
 /// Locks:    none on entry
 /// Errors:   EIO nothing could be transferred; EFAULT the caller's buffer
-async fn on_proc_mem(k: &Kernel, mm: MmId, op: &Op) -> Outcome {
+async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
     let (write, buf, count, addr) = match *op {
         Op::Pread { buf, count, offset, .. } => (false, buf, count, offset),
         Op::Pwrite { buf, count, offset, .. } => (true, buf, count, offset),
-        ref op if is_uffdio(op) => return Outcome::err(ENOTTY),
-        _ => return Outcome::err(EINVAL),
+        _ => return other(k, file, op),
     };
     if !mm::exit::mmget_not_zero(k, mm) {
         return Outcome::ok(0);

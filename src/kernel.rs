@@ -38,6 +38,8 @@ pub const fn page_align(x: u64) -> u64 {
 }
 /// Largest file, in bytes.
 pub const MAX_LFS_FILESIZE: u64 = i64::MAX as u64;
+/// The largest position in a file of a filesystem that says nothing of it, such as /proc.
+pub const MAX_NON_LFS: u64 = i32::MAX as u64;
 
 /// `DIV_ROUND_UP(bytes, PAGE_SIZE)`: the number of pages that hold `bytes`.
 pub const fn max_off(i_size: u64) -> u64 {

@@ -415,6 +415,27 @@ fn read_of_what_is_no_userfaultfd_gives_its_bytes() {
 }
 
 #[test]
+fn files_without_a_method_answer_what_the_kernel_has_for_them() {
+    let answers = |file: &str, op: &str, all: [&str; 5]| last_answers(&format!("{file} = 3\n{op}"), all);
+    let (uffd, mem) = ("userfaultfd(O_NONBLOCK)", "open(\"/proc/self/mem\", O_RDWR)");
+    let (zero, read_only) = ("open(\"/dev/zero\", O_RDWR)", "open(\"/dev/zero\", O_RDONLY)");
+    let fallocate = "fallocate(3, 0, 0, 4096)";
+    answers(uffd, fallocate, ["-1 ENODEV", "-1 ENODEV", "-1 EBADF", "-1 EBADF", "-1 EBADF"]);
+    answers(mem, fallocate, ["-1 EOPNOTSUPP"; 5]);
+    answers(zero, fallocate, ["-1 ENODEV"; 5]);
+    answers(read_only, fallocate, ["-1 EBADF"; 5]);
+    let lseek = "lseek(3, 0, SEEK_DATA)";
+    answers(uffd, lseek, ["-1 ESPIPE", "-1 ESPIPE", "0", "0", "0"]);
+    answers(mem, lseek, ["-1 EINVAL"; 5]);
+    answers(zero, lseek, ["0"; 5]);
+    answers(read_only, "fcntl(3, F_ADD_SEALS, F_SEAL_SHRINK)", ["-1 EPERM"; 5]);
+    answers(mem, "ftruncate(3, 4096)", ["0"; 5]);
+    answers(mem, "ftruncate(3, 0x80000000)", ["-1 EFBIG"; 5]);
+    answers(uffd, "ftruncate(3, 4096)", ["-1 EINVAL"; 5]);
+    answers(zero, "poll(3)", ["POLLIN"; 5]);
+}
+
+#[test]
 fn madvise_drops_locked_pages_from_5_18_on_for_who_asks() {
     let lines = "store(0x101000, 'A') = 0\nmlock(0x100000, 16384) = 0\nmadvise(0x101000, 4096, MADV_DONTNEED_LOCKED)";
     last_answers(
@@ -711,6 +732,25 @@ fn touched_memory_takes_untouched_in_from_6_16_on() {
 }
 
 #[test]
+fn what_is_moved_into_a_mapping_without_pages_is_still_private() {
+    let map = |addr| format!("mmap({addr}, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = {addr}");
+    let lines = format!(
+        "{}
+store(0x100000, 1) = 0
+mremap(0x100000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_FIXED, 0x400000) = 0x400000
+{}
+mremap(0x400000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_FIXED, 0x100000) = 0x100000",
+        map("0x100000"),
+        map("0x101000")
+    );
+    let apart = "0x100000-0x101000 rw-p ac rss=1 anonymous=1 private_dirty=1, 0x101000-0x102000 rw-p ac";
+    let one = "0x100000-0x102000 rw-p ac rss=1 anonymous=1 private_dirty=1";
+    last_seen(&lines, "maps", [apart, apart, apart, apart, one]);
+    let shared = "present kpf=UMab count=2 mincore=1 [0x01 0x00 0x00 0x00]";
+    last_seen(&format!("{lines}\nfork() as child"), "0x100000", [shared; 5]);
+}
+
+#[test]
 fn mlock_marks_what_is_mapped_from_5_18_on() {
     // The first page is missing, and mlock waits for it.
     let lines = format!(
@@ -721,7 +761,7 @@ ioctl(3, UFFDIO_REGISTER, {{start=0x100000, len=16384, mode={MISSING}}}) = 0
 vcpu: mlock(0x100000, 8192) <unfinished ...>"
     );
     let page = |kpf: &str| format!("present exclusive kpf={kpf} count=1 mincore=1 [0x01 0x00 0x00 0x00]");
-    let (marked, not_yet) = (page("UMabu?m"), page("UMab"));
+    let (marked, not_yet) = (page("UMabum"), page("UMab"));
     last_seen(&lines, "0x101000", [&not_yet, &marked, &marked, &marked, &marked]);
 }
 
@@ -740,8 +780,8 @@ load(0x200000) = 0x01
     // Before v5.18 nothing is unmapped from locked memory: the store meets the page that mlock mapped, and does not fault.
     let (stays, again) = (page("kpf=UMbu?m count=2"), page("kpf=UDMbu?m count=2"));
     last_seen(mapped, "0x200000", [&stays, &again, &again, &again, &again]);
-    // Whether a page that stays mapped elsewhere is marked still is left to the batch; one that was mapped here only is not.
-    let alone = page("exclusive kpf=UDMbu?m? count=1");
+    // A page that stays mapped elsewhere is marked no longer.
+    let alone = page("exclusive kpf=UDMb count=1");
     last_seen(&format!("{mapped}munmap(0x100000, 4096) = 0"), "0x200000", [&alone; 5]);
     let once = "memfd_create(\"\", 0) = 3
 ftruncate(3, 4096) = 0
@@ -751,7 +791,7 @@ store(0x100000, 1) = 0
 munmap(0x100000, 4096) = 0
 mmap(0x200000, 4096, PROT_READ, MAP_SHARED|MAP_FIXED, 3, 0) = 0x200000
 load(0x200000) = 0x01";
-    let free = page("exclusive kpf=UDMbu? count=1");
+    let free = page("exclusive kpf=UDMb count=1");
     last_seen(once, "0x200000", [&free; 5]);
 }
 

@@ -301,19 +301,21 @@ impl<'f> Observer<'f> {
             return Ok(Outcome::err(Errno::EINVAL));
         };
         let index = offset / PAGE_SIZE;
-        let mut mapped = Vec::new();
+        let (mut mapped, mut elsewhere) = (Vec::new(), false);
         for (_, pid) in tested.processes() {
             let (Some(entries), Some(at)) = (self.mappings(pid), self.subject(pid)) else { continue };
             for e in entries.iter().filter(|e| e.id == id) {
                 let place = (index * PAGE_SIZE).checked_sub(e.offset).map(|at| e.seen.start + at);
                 let Some(place) = place.filter(|&place| place < e.seen.end) else { continue };
                 let mut word = [0u8; 8];
-                let here = self.subjects[at].pagemap.read_exact_at(&mut word, place / PAGE_SIZE * 8).is_ok() && {
-                    let seen = self.page(u64::from_ne_bytes(word));
-                    seen.present && seen.file
-                };
-                if here {
+                if self.subjects[at].pagemap.read_exact_at(&mut word, place / PAGE_SIZE * 8).is_err() {
+                    continue;
+                }
+                let seen = self.page(u64::from_ne_bytes(word));
+                if seen.present && seen.file {
                     mapped.push((pid, place, e.seen.locked));
+                    // Nobody knows a child yet whose fork(2) waits for its event.
+                    elsewhere |= seen.frame.is_some_and(|f| f.mapcount > 1);
                 }
             }
         }
@@ -329,7 +331,7 @@ impl<'f> Observer<'f> {
             [] => sys::pageout(file.as_fd(), index).map_err(|e| not(&format!("MADV_PAGEOUT: {e}")))?,
             // Mlocked pages are on the unevictable list, which is not scanned.
             [(_, _, true)] => {}
-            [(pid, at, false)] => {
+            [(pid, at, false)] if !elsewhere => {
                 let done = sys::pidfd(pid).and_then(|fd| sys::pageout_of(fd.as_fd(), at));
                 done.map_err(|e| not(&format!("process_madvise: {e}")))?;
             }

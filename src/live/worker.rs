@@ -85,8 +85,8 @@ struct Executor {
     op: Option<Op>,
     /// The child's place, if the operation is a fork.
     child: Option<usize>,
-    /// The operation is a read(2) of a file that is no userfaultfd.
-    reads_bytes: bool,
+    /// What it names is not what it is for: it reads a file that is no userfaultfd, or asks for the room of the machine's own devtmpfs.
+    beside: bool,
     wchan: Option<File>,
     alive: bool,
     tid: u32,
@@ -139,7 +139,7 @@ impl<'b> Tested<'b> {
             Forked::Parent(pid) => pid,
         };
         let executors = (0..threads)
-            .map(|_| Executor { op: None, child: None, reads_bytes: false, wchan: None, alive: false, tid: 0, pid: 0 })
+            .map(|_| Executor { op: None, child: None, beside: false, wchan: None, alive: false, tid: 0, pid: 0 })
             .collect();
         let mut tested = Tested { bench, pid, executors };
         let since = Instant::now();
@@ -173,9 +173,10 @@ impl<'b> Tested<'b> {
         if !self.is_ready(thread) {
             return false;
         }
-        let reads_bytes = match op {
-            Op::UffdRead { fd } => std::fs::read_link(format!("/proc/{}/fd/{fd}", self.executors[thread].pid))
-                .is_ok_and(|target| !target.starts_with("anon_inode:[userfaultfd]")),
+        let target = |fd| std::fs::read_link(format!("/proc/{}/fd/{fd}", self.executors[thread].pid));
+        let beside = match *op {
+            Op::UffdRead { fd } => target(fd).is_ok_and(|t| !t.starts_with("anon_inode:[userfaultfd]")),
+            Op::Fstatfs { fd } => target(fd).is_ok_and(|t| t.starts_with("/dev/zero")),
             _ => false,
         };
         if !self.bench.slots[thread].post(op, child.unwrap_or(0) as u32) {
@@ -184,7 +185,7 @@ impl<'b> Tested<'b> {
         let e = &mut self.executors[thread];
         e.op = Some(*op);
         e.child = child;
-        e.reads_bytes = reads_bytes;
+        e.beside = beside;
         true
     }
 
@@ -382,6 +383,7 @@ impl<'b> Tested<'b> {
             Op::UffdRegister { .. } => (ret, written(3).map_or(Out::None, Out::Ioctls)),
             Op::UffdApi { .. } => (ret, written(2).map_or(Out::None, |ioctls| Out::Api { features: w[1], ioctls })),
             Op::Fstat { .. } if ok => (ret, Out::Stat { size: w[0], blocks: w[1] as i64 }),
+            Op::Fstatfs { .. } if ok && self.executors[me].beside => (ret, Out::Statfs { blocks: 0, bfree: 0 }),
             Op::Fstatfs { .. } if ok => (ret, Out::Statfs { blocks: w[0] as i64, bfree: w[1] as i64 }),
             Op::Poll { .. } if ok => {
                 let bit = |bit: i16| w[0] & bit as u64 != 0;
@@ -402,7 +404,7 @@ impl<'b> Tested<'b> {
                 }
                 (ret, Out::Data(cells))
             }
-            Op::UffdRead { .. } if ok && self.executors[me].reads_bytes => (ret, Out::None),
+            Op::UffdRead { .. } if ok && self.executors[me].beside => (ret, Out::None),
             Op::UffdRead { .. } if ok => (ret, Out::Msg(self.message(w)?)),
             _ => (ret, Out::None),
         };

@@ -528,6 +528,46 @@ pub async fn vma_merge(
     pgoff: u64,
     ctx: Option<CtxId>,
 ) -> Option<VmaId> {
+    vma_merge_range(k, mm, prev, addr, end, vm_flags, anon_vma, file, pgoff, ctx, None).await
+}
+
+/// Let `dst` be found from the anonymous pages of `src`, if it has none of its own. True: it was not before.
+///
+/// Kernel:   mm/vma.c:dup_anon_vma @ v6.18
+/// Fidelity: MIRROR
+/// Locks:    mmap_lock held for writing; takes and drops the anon_vma lock
+/// Errors:   ENOMEM
+async fn dup_anon_vma(k: &Kernel, dst: VmaId, src: VmaId) -> KResult<bool> {
+    let src_anon = k.vma(src).anon_vma;
+    if src_anon.is_none() || k.vma(dst).anon_vma.is_some() {
+        return Ok(false);
+    }
+    k.vma_mut(dst).anon_vma = src_anon;
+    match anon_vma_clone(k, dst, src).await {
+        Ok(()) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`vma_merge`], where the range is to be a copy of `copied_from`: whoever takes it in gets its anonymous pages.
+///
+/// Kernel:   mm/mmap.c:vma_merge @ v5.14; mm/vma.c:vma_merge_copied_range @ v6.19, v6.18 stable
+/// Fidelity: TRIMMED(VM_SPECIAL, mempolicy, khugepaged)
+/// Locks:    mmap_lock held for writing
+/// Errors:   none (None)
+async fn vma_merge_range(
+    k: &Kernel,
+    mm: MmId,
+    prev: Option<VmaId>,
+    addr: u64,
+    end: u64,
+    vm_flags: VmFlags,
+    anon_vma: Option<AnonVmaId>,
+    file: Option<FileId>,
+    pgoff: u64,
+    ctx: Option<CtxId>,
+    copied_from: Option<VmaId>,
+) -> Option<VmaId> {
     let _f = k.enter("vma_merge", || format!("addr={addr:#x} end={end:#x} {vm_flags:?} pgoff={pgoff} ctx={ctx:?}"));
     let pglen = (end - addr) >> PAGE_SHIFT;
     let mut sticky = vm_flags & VM_STICKY;
@@ -542,7 +582,8 @@ pub async fn vma_merge(
     {
         next = vma_next(k, a);
     }
-    let middle = [prev, area].into_iter().flatten().find(|&v| (k.vma(v).vm_start..k.vma(v).vm_end).contains(&addr));
+    let middle =
+        [prev, area].into_iter().flatten().find(|&v| (k.vma(v).vm_start..k.vma(v).vm_end).contains(&addr)).or(copied_from);
     WARN_ON_ONCE!(k, prev.is_some_and(|prev| addr <= k.vma(prev).vm_start));
     WARN_ON_ONCE!(k, area.is_some_and(|area| end > k.vma(area).vm_end));
     WARN_ON_ONCE!(k, addr >= end);
@@ -551,6 +592,13 @@ pub async fn vma_merge(
         && k.vma(prev).vm_end == addr
         && can_vma_merge_after(k, prev, vm_flags, anon_vma, file, pgoff, ctx, middle)
     {
+        let dup = match copied_from {
+            Some(from) if k.has(Delta::VMA_MERGE_UNFAULTED) => match dup_anon_vma(k, prev, from).await {
+                Ok(dup) => dup,
+                Err(_) => return None,
+            },
+            _ => false,
+        };
         let p = k.vma(prev);
         let err = if let Some(next) = next
             && end == k.vma(next).vm_start
@@ -565,6 +613,9 @@ pub async fn vma_merge(
             __vma_adjust(k, prev, p.vm_start, end, p.vm_pgoff, None, Some(prev)).await
         };
         if err.is_err() {
+            if dup {
+                unlink_anon_vmas(k, prev).await;
+            }
             return None;
         }
         k.vma_mut(prev).vm_flags |= sticky;
@@ -575,6 +626,13 @@ pub async fn vma_merge(
         && end == k.vma(next).vm_start
         && can_vma_merge_before(k, next, vm_flags, anon_vma, file, pgoff + pglen, ctx, middle)
     {
+        let dup = match copied_from {
+            Some(from) if k.has(Delta::VMA_MERGE_UNFAULTED) => match dup_anon_vma(k, next, from).await {
+                Ok(dup) => dup,
+                Err(_) => return None,
+            },
+            _ => false,
+        };
         let err = if let Some(prev) = prev
             && addr < k.vma(prev).vm_end
         {
@@ -591,6 +649,9 @@ pub async fn vma_merge(
             err
         };
         if err.is_err() {
+            if dup {
+                unlink_anon_vmas(k, next).await;
+            }
             return None;
         }
         k.vma_mut(next).vm_flags |= sticky;
@@ -694,7 +755,8 @@ pub async fn copy_vma(
     let Ok(prev) = find_vma_links(k, mm, addr, addr + len) else {
         return None;
     };
-    match vma_merge(k, mm, prev, addr, addr + len, v.vm_flags, v.anon_vma, v.vm_file, pgoff, v.ctx).await {
+    let end = addr + len;
+    match vma_merge_range(k, mm, prev, addr, end, v.vm_flags, v.anon_vma, v.vm_file, pgoff, v.ctx, Some(vma)).await {
         Some(new_vma) => {
             let n = k.vma(new_vma);
             if v.vm_start >= n.vm_start && v.vm_start < n.vm_end {

@@ -244,8 +244,12 @@ impl Look<'_> {
         let anon = matches!(frame.mapping, PageMapping::Anon(_));
         let backend = self.backend_decides(page, frame);
         let of_backend = |value: bool| if backend { Envelope::Any } else { Envelope::Is(value) };
-        // On its way to the LRU, where it will be found out.
-        let underway = self.k.s().lru_pvec.contains(&page) && !page_evictable(self.k, page);
+        // On its way to the LRU it has the flag of before, and may get it there.
+        let unevictable = match self.k.s().lru_pvec.contains(&page) {
+            true if page_evictable(self.k, page) => Envelope::Is(false),
+            true => Envelope::Any,
+            false => Envelope::Is(has(PG_unevictable)),
+        };
         FrameSeen {
             uptodate: has(PG_uptodate),
             dirty: of_backend(has(PG_dirty)),
@@ -253,7 +257,7 @@ impl Look<'_> {
             anon,
             swapcache: of_backend(has(PG_swapcache)),
             swapbacked: has(PG_swapbacked),
-            unevictable: if underway { Envelope::Any } else { Envelope::Is(has(PG_unevictable)) },
+            unevictable,
             mlocked: Envelope::Is(has(PG_mlocked)),
             zero_page: false,
             mapcount: frame.mapcount as u64,

@@ -132,11 +132,12 @@ pub fn sys_userfaultfd(k: &Kernel, nonblock: bool, user_mode_only: bool) -> KRes
 
 /// The file of a context (`anon_inode_getfile` with `userfaultfd_fops`). It takes over one reference of the context.
 fn anon_inode_file(k: &Kernel, ctx: CtxId, nonblock: bool) -> FileId {
+    let f_mode_write = !k.has(Delta::UFFD_RDONLY);
     k.sm().files.insert(File {
         kind: FileKind::Userfaultfd(ctx),
         f_count: 1,
         f_mode_read: true,
-        f_mode_write: true,
+        f_mode_write,
         nonblock,
         ..File::default()
     })
