@@ -118,6 +118,27 @@ impl<T, F: Fn() -> T + Unpin> Future for PointThen<'_, F> {
     }
 }
 
+/// See [`if_any`].
+#[must_use = "what is to be done is not done unless awaited"]
+pub struct IfAny<F>(Option<F>);
+
+/// What is seldom to be done, if it is.
+#[inline]
+pub fn if_any<F: Future<Output = ()> + Unpin>(seldom: Option<F>) -> IfAny<F> {
+    IfAny(seldom)
+}
+
+impl<F: Future<Output = ()> + Unpin> Future for IfAny<F> {
+    type Output = ();
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            None => Poll::Ready(()),
+            Some(seldom) => Pin::new(seldom).poll(cx),
+        }
+    }
+}
+
 /// See [`schedule`].
 #[must_use = "sleeping does nothing unless awaited"]
 pub struct Schedule<'k> {

@@ -10,6 +10,7 @@ use crate::kernel::*;
 use crate::mm::exit::{mmdrop, mmgrab};
 use crate::mm::locking::{inode_lock, inode_unlock};
 use crate::mm::uaccess::{access_ok, user_addr};
+use crate::point::if_any;
 use crate::shmem::inode::{iput, shmem_get_inode, shmem_kernel_mount};
 use crate::syscall::{Op, Path};
 use crate::uffd::ctx::userfaultfd_release;
@@ -42,36 +43,35 @@ pub fn get_file(k: &Kernel, file: FileId) -> File {
 
 /// One reference less; the last one closes the file.
 ///
-/// Kernel:   fs/file_table.c:fput, __fput @ v5.14
+/// Kernel:   fs/file_table.c:fput @ v5.14
 /// Fidelity: MODEL (the kernel puts the closing off until the task is on its way back to user mode)
-/// Locks:    none needed; closing a userfaultfd takes mmap_lock, evicting an inode page locks
+/// Locks:    none needed; see __fput
 /// Errors:   none
-pub async fn fput(k: &Kernel, file: FileId) {
+#[inline]
+pub fn fput(k: &Kernel, file: FileId) -> impl Future<Output = ()> {
     let now = {
         let mut f = k.file_mut(file);
         f.f_count -= 1;
         f.f_count
     };
     crate::VM_BUG_ON!(k, now < 0);
-    if now != 0 {
-        return;
-    }
+    // Boxed: closing is rare and large, and this is part of every call on a descriptor. Closing a userfaultfd merges VMAs, and a
+    // merge drops a file reference (never the last one of a userfaultfd).
+    if_any((now == 0).then(|| Box::pin(__fput(k, file)) as Pin<Box<dyn Future<Output = ()> + '_>>))
+}
+
+/// Close a file that nobody has open any more.
+///
+/// Kernel:   fs/file_table.c:__fput @ v5.14
+/// Fidelity: TRIMMED(epoll, fsnotify, leases)
+/// Locks:    closing a userfaultfd takes mmap_lock, evicting an inode page locks
+/// Errors:   none
+async fn __fput(k: &Kernel, file: FileId) {
     let kind = k.file(file).kind;
     match kind {
-        FileKind::Inode(inode) => {
-            let dev = k.inode(inode).kind == InodeKind::DevZero;
-            if dev {
-                iput_dev_zero(k, inode);
-            } else {
-                // Boxed: eviction is rare and large, and this is part of every call on a descriptor.
-                Box::pin(iput(k, inode)).await;
-            }
-        }
-        FileKind::Userfaultfd(ctx) => {
-            // Boxed: closing one merges VMAs, and a merge drops a file reference (never the last one of a userfaultfd).
-            let release: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(userfaultfd_release(k, ctx));
-            release.await;
-        }
+        FileKind::Inode(inode) if k.inode(inode).kind == InodeKind::DevZero => iput_dev_zero(k, inode),
+        FileKind::Inode(inode) => iput(k, inode).await,
+        FileKind::Userfaultfd(ctx) => userfaultfd_release(k, ctx).await,
         FileKind::ProcMem(mm) => mmdrop(k, mm),
     }
     k.sm().files.remove(file);

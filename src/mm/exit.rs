@@ -8,6 +8,7 @@ use crate::mm::mmap::{free_pgtables, mm_unacct_memory, remove_vma, unlock_range}
 use crate::mm::page::lru_add_drain;
 use crate::mm::vma_merge::vma_pages;
 use crate::mm::zap::unmap_vmas;
+use crate::point::if_any;
 use crate::uffd::handle::{finish_wait, send_signal};
 use crate::vfs::fput;
 
@@ -38,22 +39,31 @@ pub fn mmgrab(k: &Kernel, mm: MmId) {
 
 /// One user less; the last one tears the address space down.
 ///
-/// Kernel:   kernel/fork.c:mmput, __mmput @ v5.14
-/// Fidelity: TRIMMED(aio, KSM, khugepaged, exe_file)
+/// Kernel:   kernel/fork.c:mmput @ v5.14
+/// Fidelity: MIRROR
 /// Locks:    mmap_lock not held
 /// Errors:   none
-pub async fn mmput(k: &Kernel, mm: MmId) {
+#[inline]
+pub fn mmput(k: &Kernel, mm: MmId) -> impl Future<Output = ()> {
     let now = {
         let mut m = k.mm_mut(mm);
         m.mm_users -= 1;
         m.mm_users
     };
     crate::VM_BUG_ON!(k, now < 0);
-    if now == 0 {
-        // Boxed, as is all that is rare and large, so that the futures of common calls stay small.
-        Box::pin(exit_mmap(k, mm)).await;
-        mmdrop(k, mm);
-    }
+    // Boxed, as is all that is rare and large, so that the futures of common calls stay small.
+    if_any((now == 0).then(|| Box::pin(__mmput(k, mm))))
+}
+
+/// Nobody uses the address space any more.
+///
+/// Kernel:   kernel/fork.c:__mmput @ v5.14
+/// Fidelity: TRIMMED(aio, KSM, khugepaged, exe_file)
+/// Locks:    mmap_lock not held
+/// Errors:   none
+async fn __mmput(k: &Kernel, mm: MmId) {
+    exit_mmap(k, mm).await;
+    mmdrop(k, mm);
 }
 
 /// One reference to the struct less; the last one frees it.

@@ -150,7 +150,11 @@ pub async fn find_lock_entry(k: &Kernel, mapping: InodeId, index: u64) -> Option
         };
         lock_page(k, page).await;
         // Truncated or swapped out while we waited?
-        if k.page(page).mapping != PageMapping::Inode(mapping) {
+        let (its_mapping, its_index) = {
+            let p = k.page(page);
+            (p.mapping, p.index)
+        };
+        if its_mapping != PageMapping::Inode(mapping) {
             k.branch("page left the cache before it was locked: look up again");
             unlock_page(k, page);
             put_page(k, page);
@@ -159,7 +163,7 @@ pub async fn find_lock_entry(k: &Kernel, mapping: InodeId, index: u64) -> Option
             }
             continue;
         }
-        VM_BUG_ON!(k, k.page(page).index != index);
+        VM_BUG_ON!(k, its_index != index);
         return Some(SlotVal::Page(page));
     }
 }

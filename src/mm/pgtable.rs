@@ -180,9 +180,17 @@ fn child(k: &Kernel, table: TableId, idx: u32) -> Option<TableId> {
 /// `mm_find_pmd`: the level-2 entry that maps `addr`, if the upper levels are present.
 pub fn mm_find_pmd(k: &Kernel, mm: MmId, addr: u64) -> Option<Pmd> {
     let pgd = k.mm(mm).pgd?;
-    let pud = child(k, pgd, index_at(addr, 4))?;
-    let pmd = child(k, pud, index_at(addr, 3))?;
-    Some(Pmd { table: pmd, idx: index_at(addr, 2) })
+    // One look at the state for all levels.
+    let s = k.s();
+    let child = |table: TableId, idx: u32| match s.tables.get(table).map(|t| t.entries.get(idx)) {
+        Some(Some(PtEntry::Table(t))) => Some(t),
+        Some(_) => None,
+        // Reports the use of a freed table.
+        None => child(k, table, idx),
+    };
+    let pud = child(pgd, index_at(addr, 4))?;
+    let table = child(pud, index_at(addr, 3))?;
+    Some(Pmd { table, idx: index_at(addr, 2) })
 }
 
 /// `pmd_none`.
@@ -218,6 +226,10 @@ async fn alloc_table(k: &Kernel, mm: MmId, parent: TableId, idx: u32, level: u8,
 /// Locks:    mmap_lock held
 /// Errors:   None is -ENOMEM
 pub async fn mm_alloc_pmd(k: &Kernel, mm: MmId, addr: u64) -> Option<Pmd> {
+    // Most often nothing has to be made.
+    if let Some(pmd) = mm_find_pmd(k, mm, addr) {
+        return Some(pmd);
+    }
     let pgd = k.mm(mm).pgd?;
     let pud = match child(k, pgd, index_at(addr, 4)) {
         Some(t) => t,
