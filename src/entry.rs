@@ -126,6 +126,7 @@ pub(crate) fn fd_of(op: &Op) -> Option<Fd> {
         | Op::UffdZeropage { fd, .. }
         | Op::UffdContinue { fd, .. }
         | Op::UffdPoison { fd, .. }
+        | Op::UffdMove { fd, .. }
         | Op::UffdWriteprotect { fd, .. }
         | Op::UffdRead { fd }
         | Op::Poll { fd }
@@ -343,6 +344,7 @@ fn is_uffdio(op: &Op) -> bool {
             | Op::UffdZeropage { .. }
             | Op::UffdContinue { .. }
             | Op::UffdPoison { .. }
+            | Op::UffdMove { .. }
             | Op::UffdWriteprotect { .. }
     )
 }
@@ -374,6 +376,7 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op, answer: &
         Op::UffdZeropage { start, len, mode, .. } => uffd::ctx::userfaultfd_zeropage(k, ctx, start, len, mode).await,
         Op::UffdContinue { start, len, mode, .. } => uffd::ctx::userfaultfd_continue(k, ctx, start, len, mode).await,
         Op::UffdPoison { start, len, mode, .. } => uffd::ctx::userfaultfd_poison(k, ctx, start, len, mode).await,
+        Op::UffdMove { dst, src, len, mode, .. } => uffd::move_pages::userfaultfd_move(k, ctx, dst, src, len, mode).await,
         Op::UffdWriteprotect { start, len, mode, .. } => uffd::ctx::userfaultfd_writeprotect(k, ctx, start, len, mode).await,
         Op::UffdRead { .. } => match uffd::ctx::userfaultfd_ctx_read(k, ctx, k.file(file).nonblock).await {
             Ok(msg) => Outcome::ok(32).with(Out::Msg(msg)),
