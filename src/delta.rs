@@ -232,7 +232,7 @@ deltas! {
     }
     UFFD_FEATURE_MOVE {
         since: V6_12, merged: "v6.8", commit: "adef440691ba",
-        notice: "UFFDIO_API and UFFDIO_REGISTER report UFFDIO_MOVE (which is not modelled)",
+        notice: "UFFDIO_MOVE moves pages of private anonymous memory to where they are missing",
     }
     UFFD_MFILL_LOCK {
         since: V6_12, merged: "v6.9", commit: "867a43a34ff8",

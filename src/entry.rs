@@ -124,6 +124,7 @@ pub(crate) fn fd_of(op: &Op) -> Option<Fd> {
         | Op::UffdZeropage { fd, .. }
         | Op::UffdContinue { fd, .. }
         | Op::UffdPoison { fd, .. }
+        | Op::UffdMove { fd, .. }
         | Op::UffdWriteprotect { fd, .. }
         | Op::UffdRead { fd }
         | Op::Poll { fd }
@@ -404,6 +405,7 @@ fn is_uffdio(op: &Op) -> bool {
             | Op::UffdZeropage { .. }
             | Op::UffdContinue { .. }
             | Op::UffdPoison { .. }
+            | Op::UffdMove { .. }
             | Op::UffdWriteprotect { .. }
     )
 }
@@ -445,6 +447,7 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcom
         Op::UffdRegister { start, len, mode, .. } => userfaultfd_register(k, ctx, start, len, mode).await,
         Op::UffdUnregister { start, len, .. } => userfaultfd_unregister(k, ctx, start, len).await,
         Op::UffdWake { start, len, .. } => userfaultfd_wake(k, ctx, start, len).await,
+        Op::UffdMove { dst, src, len, mode, .. } => uffd::move_pages::userfaultfd_move(k, ctx, dst, src, len, mode).await,
         Op::UffdWriteprotect { start, len, mode, .. } => userfaultfd_writeprotect(k, ctx, start, len, mode).await,
         Op::UffdRead { .. } => match userfaultfd_ctx_read(k, ctx, k.file(file).nonblock).await {
             Ok(msg) => Outcome::ok(MSG_SIZE as i64).with(Out::Msg(msg)),

@@ -383,6 +383,19 @@ pub enum Op {
         /// Mode bits, raw.
         mode: u64,
     },
+    /// `ioctl(fd, UFFDIO_MOVE, ...)` (v6.8).
+    UffdMove {
+        /// The userfaultfd.
+        fd: Fd,
+        /// Destination.
+        dst: u64,
+        /// Source: an address, always.
+        src: u64,
+        /// Bytes.
+        len: u64,
+        /// Mode bits, raw.
+        mode: u64,
+    },
     /// `ioctl(fd, UFFDIO_WRITEPROTECT, ...)`.
     UffdWriteprotect {
         /// The userfaultfd.

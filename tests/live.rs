@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// What it answers when the machine cannot be asked.
@@ -173,37 +173,70 @@ fn guard_of(master: u32) -> Option<u32> {
     })
 }
 
-#[test]
-fn what_a_killed_run_and_its_killed_guard_leave_the_next_run_undoes() {
-    if !possible() {
-        return;
-    }
-    let mark = format!("{}/both-killed-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+/// A run that has swap arranged at the moment, its guard, and what is swapped to. None if it cannot have that here.
+fn with_swap_on(mark: &str) -> Option<(Child, u32, String)> {
+    // The programs that want no swap come first; they are not many of these.
     let mut run = faultline()
-        .args(["live", "--random", "1000000", "--seed", "7", "--out", &mark])
+        .args(["live", "--random", "1200", "--seed", "7", "--out", mark])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     // Another run may have swap arranged, and this one waits for it.
     let since = Instant::now();
-    let found = loop {
+    while since.elapsed() < Duration::from_secs(100) && run.try_wait().unwrap().is_none() {
         let guard = guard_of(run.id());
         let swap = guard.and_then(|guard| swaps().into_iter().find(|swap| swap.ends_with(&format!("faultline-swap-{guard}"))));
         if let (Some(guard), Some(swap)) = (guard, swap) {
-            break Some((guard, swap));
-        }
-        if since.elapsed() > Duration::from_secs(100) || run.try_wait().unwrap().is_some() {
-            break None;
+            return Some((run, guard, swap));
         }
         std::thread::sleep(Duration::from_millis(5));
-    };
-    let Some((guard, swap)) = found else {
-        let _ = run.kill();
-        let _ = run.wait();
-        eprintln!("skipped: no swap file was arranged here");
+    }
+    let _ = run.kill();
+    let _ = run.wait();
+    eprintln!("skipped: no swap file was arranged here");
+    None
+}
+
+/// Wait until nothing of a run is left.
+fn gone(mark: &str) {
+    let since = Instant::now();
+    while !processes(mark).is_empty() && since.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(processes(mark), Vec::<String>::new());
+}
+
+#[test]
+fn killed_while_it_swaps_its_guard_takes_swap_away() {
+    if !possible() {
         return;
-    };
+    }
+    for (round, wait) in [0, 30, 300].into_iter().enumerate() {
+        let mark = format!("{}/swapping-{}-{round}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        let Some((mut run, guard, swap)) = with_swap_on(&mark) else { return };
+        std::thread::sleep(Duration::from_millis(wait));
+        run.kill().unwrap();
+        run.wait().unwrap();
+        // It has the time that swapoff takes.
+        let since = Instant::now();
+        while fs::exists(format!("/proc/{guard}")).unwrap() && since.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!fs::exists(format!("/proc/{guard}")).unwrap(), "the guard is still there after {wait} ms");
+        assert!(!swaps().contains(&swap), "{swap} is still on after {wait} ms");
+        assert!(!fs::exists(&swap).unwrap(), "{swap} is still there after {wait} ms");
+        gone(&mark);
+    }
+}
+
+#[test]
+fn what_a_killed_run_and_its_killed_guard_leave_the_next_run_undoes() {
+    if !possible() {
+        return;
+    }
+    let mark = format!("{}/both-killed-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    let Some((mut run, guard, swap)) = with_swap_on(&mark) else { return };
     // Stopped first, so that neither undoes anything when the other dies.
     signal("STOP", run.id());
     signal("STOP", guard);
@@ -211,11 +244,7 @@ fn what_a_killed_run_and_its_killed_guard_leave_the_next_run_undoes() {
     signal("KILL", guard);
     run.kill().unwrap();
     run.wait().unwrap();
-    let since = Instant::now();
-    while !processes(&mark).is_empty() && since.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(processes(&mark), Vec::<String>::new());
+    gone(&mark);
     // Nothing but a guard undoes it; this one's comes first, unless another run's has come before.
     let (code, text) = output(&["live", "f01-continue-swapped"]);
     assert_eq!(code, Some(0), "{text}");

@@ -597,6 +597,57 @@ ioctl(3, UFFDIO_COPY, {dst=0x200000, src="C", len=4096, mode=0})"#;
     last_answers(&lost(copy), [exists, exists, exists, done, done]);
 }
 
+/// Anonymous memory at 0x100000 that a userfaultfd 3 watches, and some at 0x200000 with a page that is stored to.
+fn to_move(then: &str) -> String {
+    format!(
+        r#"mmap(0x100000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x100000
+mmap(0x200000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0) = 0x200000
+userfaultfd(O_NONBLOCK) = 3
+ioctl(3, UFFDIO_API, {{api=0xaa, features=0}})
+ioctl(3, UFFDIO_REGISTER, {{start=0x100000, len=8192, mode=UFFDIO_REGISTER_MODE_MISSING|UFFDIO_REGISTER_MODE_WP}})
+store(0x200000, 'A') = 0
+{then}"#
+    )
+}
+
+const MOVE: &str = "ioctl(3, UFFDIO_MOVE, {dst=0x100000, src=0x200000, len=4096, mode=0})";
+
+#[test]
+fn pages_are_moved_from_6_8_on() {
+    let unknown = "-1 EINVAL";
+    let done = "0 {move=4096}";
+    last_answers(&to_move(MOVE), [unknown, unknown, unknown, done, done]);
+    // Not what somebody else may have too, until it is this process's alone again.
+    let fork = "vcpu: fork() as child = child";
+    let busy = "-1 EBUSY {move=-EBUSY}";
+    last_answers(&to_move(&[fork, MOVE].join("\n")), [unknown, unknown, unknown, busy, busy]);
+    let swapped = "madvise(0x200000, 4096, MADV_PAGEOUT) = 0";
+    last_answers(&to_move(&[swapped, fork, MOVE].join("\n")), [unknown, unknown, unknown, busy, busy]);
+    let stored = "store(0x200000, 'B') = 0";
+    last_answers(&to_move(&[fork, stored, MOVE].join("\n")), [unknown, unknown, unknown, done, done]);
+    // A marker is neither a page nor a hole.
+    let poison = "ioctl(3, UFFDIO_POISON, {start=0x101000, len=4096, mode=0})";
+    let from = "ioctl(3, UFFDIO_MOVE, {dst=0x100000, src=0x101000, len=4096, mode=UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES})";
+    let fault = "-1 EFAULT {move=-EFAULT}";
+    last_answers(&to_move(&[poison, from].join("\n")), [unknown, unknown, unknown, fault, fault]);
+    let onto = "ioctl(3, UFFDIO_MOVE, {dst=0x101000, src=0x200000, len=4096, mode=0})";
+    let exists = "-1 EEXIST {move=-EEXIST}";
+    last_answers(&to_move(&[poison, onto].join("\n")), [unknown, unknown, unknown, exists, exists]);
+}
+
+#[test]
+fn a_page_is_moved_without_its_write_protection_unless_it_is_in_swap() {
+    let protect = "ioctl(3, UFFDIO_WRITEPROTECT, {start=0x101000, len=4096, mode=UFFDIO_WRITEPROTECT_MODE_WP})";
+    let fill = "ioctl(3, UFFDIO_ZEROPAGE, {start=0x101000, len=4096, mode=0})\nioctl(3, UFFDIO_WRITEPROTECT, {start=0x101000, len=4096, mode=0})";
+    let own = "other: store(0x101000, 'B')";
+    let moved = "ioctl(3, UFFDIO_MOVE, {dst=0x100000, src=0x101000, len=4096, mode=0})";
+    let store = "vcpu: store(0x100000, 'C')";
+    let told = |lines: &[&str]| answers(V6_18, &to_move(&lines.join("\n"))).pop().unwrap();
+    assert_eq!(told(&[fill, own, protect, moved, store]), "0");
+    let swapped = "madvise(0x101000, 4096, MADV_PAGEOUT)";
+    assert_eq!(told(&[fill, own, protect, swapped, moved, store]), "Blocked");
+}
+
 #[test]
 fn ranges_below_mmap_min_addr_are_taken_as_any_other() {
     let wake = "userfaultfd(O_NONBLOCK) = 3\nioctl(3, UFFDIO_API, {api=0xaa, features=0})\nioctl(3, UFFDIO_WAKE, {start=0x1000, len=4096})";

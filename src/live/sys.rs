@@ -678,6 +678,10 @@ fn perform(op: &Op, letters: Letters, data: u64, tid_of: impl Fn(u8) -> u32) -> 
                 (w[0], w[1], w[2]) = (start, len, mode);
                 ioctl(fd, UFFDIO_POISON, w)
             }
+            Op::UffdMove { fd, dst, src, len, mode } => {
+                (w[0], w[1], w[2], w[3]) = (dst, src, len, mode);
+                ioctl(fd, UFFDIO_MOVE, w)
+            }
             Op::UffdWriteprotect { fd, start, len, mode } => {
                 (w[0], w[1], w[2]) = (start, len, mode);
                 ioctl(fd, ioctl::UFFDIO_WRITEPROTECT, w)
@@ -709,6 +713,9 @@ fn perform(op: &Op, letters: Letters, data: u64, tid_of: impl Fn(u8) -> u32) -> 
 
 /// `_IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)`, which linux-raw-sys does not have.
 const UFFDIO_POISON: u32 = 3 << 30 | (size_of::<raw::uffdio_poison>() as u32) << 16 | raw::UFFDIO << 8 | raw::_UFFDIO_POISON;
+
+/// `_IOWR(UFFDIO, _UFFDIO_MOVE, struct uffdio_move)`, which it has not either.
+const UFFDIO_MOVE: u32 = 3 << 30 | (size_of::<raw::uffdio_move>() as u32) << 16 | raw::UFFDIO << 8 | raw::_UFFDIO_MOVE;
 
 /// A short string that ends with a zero byte.
 fn on_stack(text: std::fmt::Arguments<'_>) -> [u8; 48] {

@@ -378,7 +378,7 @@ impl<'b> Tested<'b> {
                 let watched = crate::kernel::cell_at(addr & 4095).is_some();
                 (ret, Out::Byte(watched.then_some(Cell::new(w[0] as u8))))
             }
-            Op::UffdCopy { .. } => (ret, done(4)),
+            Op::UffdCopy { .. } | Op::UffdMove { .. } => (ret, done(4)),
             Op::UffdZeropage { .. } | Op::UffdContinue { .. } | Op::UffdPoison { .. } => (ret, done(3)),
             Op::UffdRegister { .. } => (ret, written(3).map_or(Out::None, Out::Ioctls)),
             Op::UffdApi { .. } => (ret, written(2).map_or(Out::None, |ioctls| Out::Api { features: w[1], ioctls })),

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! kernel: 6.18.44
-//! not covered: B9 move anon | UFFDIO_MOVE | not modelled
+//! not covered: B9 written pages | PAGEMAP_SCAN | not modelled
 //!
 //! question: B1 ioctl=copy kind=shared prot=rw reg=none state=hole
 //! machine: swap=64 frames=512

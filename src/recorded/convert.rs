@@ -612,6 +612,11 @@ impl Converter {
             "zeropage" => ranged(self, "UFFDIO_ZEROPAGE", mode(fill)?),
             "continue" => ranged(self, "UFFDIO_CONTINUE", mode(fill)?),
             "poison" => ranged(self, "UFFDIO_POISON", mode(fill)?),
+            "move" => {
+                let (fd, dst, src, len) = (self.fd(w(1))?, self.address(w(2))?, self.address(w(3))?, amount(w(4))?);
+                let mode = mode(&[("dontwake", 1), ("holes", 2)])?;
+                Ok(format!("ioctl({fd}, UFFDIO_MOVE, {{dst={dst:#x}, src={src:#x}, len={len:#x}, mode={mode:#x}}})"))
+            }
             "wp" => {
                 let mode = bits(w(4), &[("wp", 1), ("clear", 0), ("dontwake", 2)])?;
                 ranged(self, "UFFDIO_WRITEPROTECT", mode)
@@ -625,7 +630,6 @@ impl Converter {
                 Ok(format!("fork() as c{}", self.children - 1))
             }
             "exit" => Ok("exit_group(0)".to_owned()),
-            "move" => not_covered("UFFDIO_MOVE", "not modelled"),
             "vmread" | "vmwrite" => not_covered("process_vm_readv and process_vm_writev", "not modelled"),
             "pmscan" => not_covered("PAGEMAP_SCAN", "not modelled"),
             "ordfile" => not_covered("an ordinary file", "only shmem is modelled"),
@@ -654,11 +658,12 @@ impl Converter {
             }
             "register" if out == "untouched" => format!("{ret} {{}}"),
             "register" => format!("{ret} {{ioctls={:#x}}}", bits(out, IOCTLS)?),
-            "copy" | "zeropage" | "continue" | "poison" => {
+            "copy" | "zeropage" | "continue" | "poison" | "move" => {
                 let field = match name {
                     "copy" => "copy",
                     "zeropage" => "zeropage",
                     "continue" => "mapped",
+                    "move" => "move",
                     _ => "updated",
                 };
                 match out {

@@ -16,7 +16,11 @@ pub(super) static RULE: Rule = Rule {
 };
 
 pub(super) fn check(op: &Op, outcome: &Outcome, out: &mut Vec<Broken>) {
-    let Some((fill, _, len, _)) = fill_of(op) else { return };
+    let len = match (fill_of(op), op) {
+        (Some((_, _, len, _)), _) => len,
+        (None, &Op::UffdMove { len, .. }) => len,
+        _ => return,
+    };
     let fits = match (&outcome.ret, &outcome.out) {
         (Ok(_), Out::Done(n)) => *n == len as i64,
         (Ok(_), _) => false,
@@ -26,6 +30,7 @@ pub(super) fn check(op: &Op, outcome: &Outcome, out: &mut Vec<Broken>) {
         (Err(_), _) => true,
     };
     if !fits {
+        let fill = fill_of(op).map_or("MOVE".to_owned(), |(fill, ..)| fill.to_string());
         out.push(Broken::new(&RULE, format!("{fill} of {len:#x} bytes returned {:?} with {:?}", outcome.ret, outcome.out)));
     }
 }

@@ -174,8 +174,8 @@ impl Watch {
         }
         let mm = task_mm(&s, task);
         let subject = Subject::of(&s, task, op);
-        let filling = match (fill_of(op), subject) {
-            (Some((_, start, len, _)), Subject::Uffd(_, Some(mm))) => Some((mm, start, start.saturating_add(len))),
+        let filling = match (filled_by(op), subject) {
+            (Some((start, len, _)), Subject::Uffd(_, Some(mm))) => Some((mm, start, start.saturating_add(len))),
             _ => None,
         };
         let inode = match (subject, filling) {
@@ -244,7 +244,7 @@ impl Watch {
             registration_keeps_mappings::check(&a.mapped, &s, &mut out);
         }
         let filled = bytes_done(outcome);
-        if let (Some((_, start, _, mode)), Subject::Uffd(ctx, _)) = (fill_of(op), a.subject)
+        if let (Some((start, _, mode)), Subject::Uffd(ctx, _)) = (filled_by(op), a.subject)
             && filled > 0
             && mode & MODE_DONTWAKE == 0
         {
@@ -337,6 +337,14 @@ fn injected(k: &Kernel, since: u32) -> bool {
     k.run.fail_at.borrow().iter().any(|at| (since..now).contains(at))
 }
 
+/// The range and the mode of an ioctl that fills pages, or moves them there.
+fn filled_by(op: &Op) -> Option<(u64, u64, u64)> {
+    match *op {
+        Op::UffdMove { dst, len, mode, .. } => Some((dst, len, mode)),
+        _ => fill_of(op).map(|(_, start, len, mode)| (start, len, mode)),
+    }
+}
+
 /// May the operation have stored something when it sleeps half done?
 fn stores(op: &Op) -> bool {
     matches!(
@@ -348,6 +356,7 @@ fn stores(op: &Op) -> bool {
             | Op::Madvise { .. }
             | Op::UffdCopy { .. }
             | Op::UffdZeropage { .. }
+            | Op::UffdMove { .. }
             | Op::Mmap { .. }
             | Op::Munmap { .. }
             | Op::Mremap { .. }
@@ -367,6 +376,7 @@ fn by_address(op: &Op) -> bool {
             | Op::Pwrite { buf: UserBuf::Addr(_), .. }
             | Op::UffdCopy { .. }
             | Op::UffdZeropage { .. }
+            | Op::UffdMove { .. }
     )
 }
 
@@ -378,6 +388,7 @@ fn unmaps(op: &Op) -> bool {
             | Op::Munmap { .. }
             | Op::Mmap { .. }
             | Op::Mremap { .. }
+            | Op::UffdMove { .. }
             | Op::Ftruncate { .. }
             | Op::Fallocate { .. }
             | Op::Reclaim { .. }

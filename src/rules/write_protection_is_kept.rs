@@ -40,6 +40,7 @@ fn takes_off(op: &Op) -> bool {
             | Op::UffdCopy { .. }
             | Op::UffdZeropage { .. }
             | Op::UffdContinue { .. }
+            | Op::UffdMove { .. }
             | Op::UffdRegister { .. }
             | Op::UffdUnregister { .. }
             | Op::Close { .. }

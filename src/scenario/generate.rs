@@ -239,7 +239,7 @@ impl Program {
     }
 
     /// The program with what only later kernels know, as far as this revision's kernel does: write protection of files and of
-    /// memory without pages, poison, guards. `choices` says where.
+    /// memory without pages, poison, pages that are moved, guards. `choices` says where.
     pub fn of_later_kernels(mut self, revision: Revision, choices: &[u8]) -> Program {
         let has = |delta: Delta| revision.kernel() >= delta.about().since;
         let wp = has(Delta::PTE_MARKER_UFFD_WP);
@@ -260,6 +260,15 @@ impl Program {
                 Op::UffdContinue { mode, .. } if has(Delta::UFFDIO_CONTINUE_MODE_WP) && choice & 7 == 1 => *mode |= COPY_MODE_WP,
                 &mut Op::UffdContinue { fd, start, len, .. } if wp && choice & 3 == 0 => {
                     *op = Op::UffdWriteprotect { fd, start, len, mode: (choice >> 2 & 1).into() };
+                }
+                &mut Op::UffdCopy { fd, dst, src: UserBuf::Addr(src), len, .. }
+                    if has(Delta::UFFD_FEATURE_MOVE) && choice & 1 == 1 =>
+                {
+                    *op = Op::UffdMove { fd, dst, src, len, mode: (choice & 2).into() };
+                }
+                &mut Op::UffdZeropage { fd, start, len, .. } if has(Delta::UFFD_FEATURE_MOVE) && choice & 1 == 1 => {
+                    // From the pages behind.
+                    *op = Op::UffdMove { fd, dst: start, src: start.wrapping_add(len), len, mode: (choice & 2).into() };
                 }
                 &mut Op::UffdWake { fd, start, len } if has(Delta::UFFDIO_POISON) && choice & 1 == 0 => {
                     *op = Op::UffdPoison { fd, start, len, mode: 0 };

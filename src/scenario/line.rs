@@ -622,6 +622,13 @@ impl<'a> Line<'a> {
                 let [start, len, mode] = moded(self, names::POISON)?;
                 Op::UffdPoison { fd, start, len, mode }
             }
+            "UFFDIO_MOVE" => {
+                let [dst, src, len, mode] = self.fields(request, ["dst", "src", "len", "mode"], 3, |line, i| match i {
+                    3 => line.mask("a mode of UFFDIO_MOVE", names::MOVE, false),
+                    _ => num(line, i),
+                })?;
+                Op::UffdMove { fd, dst, src, len, mode }
+            }
             _ => {
                 let [start, len, mode] = moded(self, names::WRITEPROTECT)?;
                 Op::UffdWriteprotect { fd, start, len, mode }
@@ -868,6 +875,7 @@ impl<'a> Line<'a> {
             Op::UffdZeropage { .. } => self.done("UFFDIO_ZEROPAGE", "zeropage")?,
             Op::UffdContinue { .. } => self.done("UFFDIO_CONTINUE", "mapped")?,
             Op::UffdPoison { .. } => self.done("UFFDIO_POISON", "updated")?,
+            Op::UffdMove { .. } => self.done("UFFDIO_MOVE", "move")?,
             Op::UffdRegister { .. } => {
                 self.punct("{")?;
                 let [ioctls] =

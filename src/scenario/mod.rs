@@ -89,6 +89,7 @@
 //! ioctl(4, UFFDIO_CONTINUE, {start=0x100000, len=4096, mode=0}) = 0 {mapped=4096}
 //! ioctl(4, UFFDIO_WRITEPROTECT, {start=0x100000, len=4096, mode=UFFDIO_WRITEPROTECT_MODE_WP}) = 0
 //! ioctl(4, UFFDIO_POISON, {start=0x100000, len=4096, mode=0}) = 0 {updated=4096}
+//! ioctl(4, UFFDIO_MOVE, {dst=0x100000, src=0x200000, len=4096, mode=0}) = 0 {move=4096}
 //! ioctl(4, UFFDIO_WAKE, {start=0x100000, len=4096}) = 0        UFFDIO_UNREGISTER alike
 //! read(4) = {PAGEFAULT, address=0x100000, flags=MINOR|WRITE}
 //!     {FORK, ufd=} {REMAP, from=, to=, len=} {REMOVE, start=, end=} {UNMAP, ..}

@@ -58,6 +58,7 @@ pub(super) const IOCTLS: &[(&str, &str)] = &[
     ("UFFDIO_ZEROPAGE", "ioctl(fd, UFFDIO_ZEROPAGE, {start=..., len=..., mode=0})"),
     ("UFFDIO_CONTINUE", "ioctl(fd, UFFDIO_CONTINUE, {start=..., len=..., mode=0})"),
     ("UFFDIO_POISON", "ioctl(fd, UFFDIO_POISON, {start=..., len=..., mode=0})"),
+    ("UFFDIO_MOVE", "ioctl(fd, UFFDIO_MOVE, {dst=..., src=..., len=..., mode=0})"),
     ("UFFDIO_WRITEPROTECT", "ioctl(fd, UFFDIO_WRITEPROTECT, {start=..., len=..., mode=...})"),
 ];
 
@@ -83,6 +84,8 @@ pub(super) const ZEROPAGE: &[(&str, u64)] = &[("UFFDIO_ZEROPAGE_MODE_DONTWAKE", 
 pub(super) const CONTINUE: &[(&str, u64)] = &[("UFFDIO_CONTINUE_MODE_DONTWAKE", 1), ("UFFDIO_CONTINUE_MODE_WP", 2)];
 /// Modes of UFFDIO_POISON.
 pub(super) const POISON: &[(&str, u64)] = &[("UFFDIO_POISON_MODE_DONTWAKE", 1)];
+/// Modes of UFFDIO_MOVE.
+pub(super) const MOVE: &[(&str, u64)] = &[("UFFDIO_MOVE_MODE_DONTWAKE", 1), ("UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES", 2)];
 /// Modes of UFFDIO_WRITEPROTECT.
 pub(super) const WRITEPROTECT: &[(&str, u64)] = &[("UFFDIO_WRITEPROTECT_MODE_WP", 1), ("UFFDIO_WRITEPROTECT_MODE_DONTWAKE", 2)];
 /// Numbers of the ioctls, for the masks that UFFDIO_API and UFFDIO_REGISTER give back.

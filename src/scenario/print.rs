@@ -348,6 +348,11 @@ fn op_with(op: &Op, threads: &[String]) -> String {
         Op::UffdZeropage { fd, start, len, mode } => ranged(fd, "UFFDIO_ZEROPAGE", start, len, Some(mask(mode, names::ZEROPAGE))),
         Op::UffdContinue { fd, start, len, mode } => ranged(fd, "UFFDIO_CONTINUE", start, len, Some(mask(mode, names::CONTINUE))),
         Op::UffdPoison { fd, start, len, mode } => ranged(fd, "UFFDIO_POISON", start, len, Some(mask(mode, names::POISON))),
+        Op::UffdMove { fd, dst, src, len, mode } => format!(
+            "ioctl({fd}, UFFDIO_MOVE, {{dst={dst:#x}, src={src:#x}, len={}, mode={}}})",
+            amount(len),
+            mask(mode, names::MOVE)
+        ),
         Op::UffdWriteprotect { fd, start, len, mode } => {
             ranged(fd, "UFFDIO_WRITEPROTECT", start, len, Some(mask(mode, names::WRITEPROTECT)))
         }
@@ -429,6 +434,7 @@ fn by_reference(op: Option<&Op>, out: &Out) -> String {
                 Some(Op::UffdCopy { .. }) => "copy",
                 Some(Op::UffdZeropage { .. }) => "zeropage",
                 Some(Op::UffdPoison { .. }) => "updated",
+                Some(Op::UffdMove { .. }) => "move",
                 _ => "mapped",
             };
             let errno = Errno::ALL.iter().find(|e| n.checked_neg() == Some(e.num()));

@@ -256,7 +256,13 @@ impl Spec {
             Op::Madvise { advice: Advice::MADV_DONTNEED | Advice::MADV_DONTNEED_LOCKED | Advice::MADV_GUARD_INSTALL, .. } => {
                 self.group.any = true;
             }
-            Op::Mmap { .. } | Op::Munmap { .. } | Op::Mremap { .. } | Op::Fork | Op::Exit | Op::Kill { .. } => {
+            Op::Mmap { .. }
+            | Op::Munmap { .. }
+            | Op::Mremap { .. }
+            | Op::UffdMove { .. }
+            | Op::Fork
+            | Op::Exit
+            | Op::Kill { .. } => {
                 self.group.any = true;
                 self.group.remaps = true;
             }
@@ -639,6 +645,17 @@ impl Spec {
             (&Op::Mremap { old, old_len, new_len, new, .. }, Some(mm)) => {
                 if ok.is_some() && sure == Sure::Yes {
                     self.mremap(mm, old, old_len, new_len, new);
+                } else {
+                    self.resynchronise(mm);
+                }
+            }
+            (&Op::UffdMove { dst, src, .. }, _) => {
+                let Subject::Uffd(_, Some(mm)) = d.subject else { return };
+                if sure == Sure::Yes {
+                    // One by one: a page that has come may be the next to go.
+                    for at in (0..filled.min(MOST * PAGE_SIZE)).step_by(PAGE_SIZE as usize) {
+                        self.mremap(mm, src + at, PAGE_SIZE, PAGE_SIZE, Some(dst + at));
+                    }
                 } else {
                     self.resynchronise(mm);
                 }

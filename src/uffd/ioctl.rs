@@ -24,7 +24,7 @@ pub const _UFFDIO_ZEROPAGE: u32 = 4;
 pub const _UFFDIO_WRITEPROTECT: u32 = 6;
 /// Number of UFFDIO_CONTINUE.
 pub const _UFFDIO_CONTINUE: u32 = 7;
-/// Number of UFFDIO_MOVE, which is reported and not modelled.
+/// Number of UFFDIO_MOVE.
 pub const _UFFDIO_MOVE: u32 = 5;
 /// Number of UFFDIO_POISON.
 pub const _UFFDIO_POISON: u32 = 8;
