@@ -99,6 +99,9 @@ fn mlock_folio(k: &Kernel, page: PageId) {
 
 /// A VM_LOCKED VMA maps the page no longer.
 ///
+/// The kernel puts this off until a CPU's batch is full or flushed. A page that a VM_LOCKED VMA maps again before that loses the mark
+/// that it has just got, and keeps that of before if nobody does: which of the two is seen depends on who else runs on that CPU.
+///
 /// Kernel:   mm/mlock.c:munlock_page, __munlock_page @ v5.19, munlock_folio, __munlock_folio @ v6.18
 /// Fidelity: MODEL(without the batch of a CPU; mlock_count is counted anew, where the kernel may lose it)
 /// Locks:    ptl held
