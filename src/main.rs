@@ -370,15 +370,7 @@ fn here(kernel: Option<&str>) -> Result<Result<(faultline::live::Host, Revision)
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn live_random(
-    programs: u64,
-    seed: u64,
-    scope: &str,
-    look: bool,
-    fresh: bool,
-    out: &Path,
-    kernel: Option<&str>,
-) -> Answer {
+fn live_random(programs: u64, seed: u64, scope: &str, look: bool, fresh: bool, out: &Path, kernel: Option<&str>) -> Answer {
     use faultline::live::random::{self, Plan, Scope};
     use faultline::report::live as show;
     use std::io::{IsTerminal, Write};

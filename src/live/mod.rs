@@ -366,14 +366,7 @@ fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, h
     seen
 }
 
-fn steps(
-    bench: &Bench,
-    frames: &Frames,
-    scenario: &Scenario,
-    swap: &Swap,
-    how: &How,
-    seen: &mut Seen,
-) -> Result<(), Stopped> {
+fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: &How, seen: &mut Seen) -> Result<(), Stopped> {
     let How { from, lenient, new } = *how;
     let mut tested = Tested::start(bench, scenario.threads.len(), scenario.initial_threads, new)?;
     let mut observer = Observer::new(frames, scenario, &mut tested);

@@ -13,6 +13,7 @@ use crate::kernel::{CELL_AT, PAGE_SIZE};
 use crate::observe::*;
 use crate::scenario::Scenario;
 use crate::syscall::{Fd, Op, Outcome};
+use memchr::memchr;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -93,7 +94,7 @@ fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Digits of this base, and nothing else.
 fn number(text: &[u8], base: u32) -> Option<u64> {
-    text.iter().try_fold(0u64, |n, &b| Some(n * u64::from(base) + u64::from((b as char).to_digit(base)?)))
+    text.iter().try_fold(0u64, |n, &b| Some(n * u64::from(base) + u64::from(char::from(b).to_digit(base)?)))
 }
 
 impl Entry {
@@ -116,7 +117,11 @@ impl Entry {
 
     /// A later line of the entry.
     fn add(&mut self, line: &[u8]) {
-        let Some(colon) = line.iter().position(|b| *b == b':') else { return };
+        // No other field is of interest.
+        if !matches!(line[0], b'R' | b'A' | b'S' | b'P' | b'V') {
+            return;
+        }
+        let Some(colon) = memchr(b':', line) else { return };
         let (field, value) = (&line[..colon], &line[colon + 1..]);
         let pages = || word(value).and_then(|(kb, _)| number(kb, 10)).unwrap_or(0) >> 2;
         let v = &mut self.seen;
@@ -170,7 +175,7 @@ fn smaps(file: &File, from: u64, end: u64) -> Option<Vec<Entry>> {
             return Some(entries);
         }
         let mut at = 0;
-        while let Some(len) = pending[at..].iter().position(|b| *b == b'\n') {
+        while let Some(len) = memchr(b'\n', &pending[at..]) {
             let line = &pending[at..at + len];
             at += len + 1;
             // Fields begin with a capital letter, addresses with a digit or a small one.

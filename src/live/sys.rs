@@ -136,7 +136,9 @@ impl Slot {
         }
         let n = ranges.len().min(RANGES);
         // SAFETY: no job is open, so the executor does not look at it; the ranges fit, byte by byte.
-        unsafe { std::ptr::copy_nonoverlapping(ranges.as_ptr().cast::<u8>(), self.data.get().cast(), n * size_of_val(&ranges[0])) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(ranges.as_ptr().cast::<u8>(), self.data.get().cast(), n * size_of_val(&ranges[0]))
+        };
         self.post(Job::Incore(n), 0)
     }
 
@@ -461,6 +463,8 @@ pub(super) fn begin_tested() {
         libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
         action.sa_sigaction = signalled as *const () as usize;
         libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
+        // Nobody waits for the children of forks: they are gone when they have ended.
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
     }
 }
 

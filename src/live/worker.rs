@@ -11,7 +11,8 @@
 //! To fork a process, start its threads, fault in what it touches and end it costs more than to run a scenario in it. So a process
 //! is used again ([`Tested::give_back`]) if a scenario cannot have left anything in it:
 //!
-//! * no operation named memory that is not the scenario's ([`is_tame`]), and none made or ended a process;
+//! * no operation named memory that is not the scenario's ([`is_tame`]), none ended the process, and none is still in a fork; the
+//!   children of earlier forks are ended;
 //! * every descriptor but the standard three is closed and everything below [`END`] is unmapped; whoever was blocked
 //!   there has woken, for closing a userfaultfd wakes all who wait for its reader. Where that does not suffice (a read of a
 //!   userfaultfd, an ioctl on one: they keep the file open) the process is ended instead;
@@ -117,6 +118,7 @@ struct Executor {
     /// The child's place, if the operation is a fork.
     child: Option<usize>,
     wchan: Option<File>,
+    stat: Option<File>,
     alive: bool,
     tid: u32,
     pid: u32,
@@ -145,7 +147,9 @@ pub(super) struct Tested<'b> {
     executors: Vec<Executor>,
     /// Children, to see that they end.
     children: Vec<(u32, OwnedFd)>,
-    /// An operation was started that ends a process or makes one.
+    /// Executors that exist from the beginning.
+    initial: usize,
+    /// An operation was started that ends the process.
     spoiled: bool,
 }
 
@@ -298,7 +302,7 @@ impl<'b> Tested<'b> {
         let mut executors = std::mem::take(&mut process.executors);
         executors.resize_with(threads, Executor::default);
         let pid = process.pid;
-        Ok(Tested { bench, pid, process: Some(process), executors, children: Vec::new(), spoiled: false })
+        Ok(Tested { bench, pid, process: Some(process), executors, children: Vec::new(), initial, spoiled: false })
     }
 
     /// Use the process again, if nothing of this scenario is left in it.
@@ -310,17 +314,26 @@ impl<'b> Tested<'b> {
                 Op::Load { .. } | Op::Store { .. } | Op::Pread { .. } | Op::Pwrite { .. } | Op::Mlock { .. } | Op::Madvise { .. }
             )
         };
-        let sound = !self.spoiled
-            && self.children.is_empty()
-            && self.executors.iter().all(|e| e.op.as_ref().is_none_or(wakes))
-            && scenario.calls().all(|c| is_tame(&c.op));
+        let (own, others) = self.executors.split_at(self.initial);
+        let sound =
+            !self.spoiled && own.iter().all(|e| e.op.as_ref().is_none_or(wakes)) && scenario.calls().all(|c| is_tame(&c.op));
         let eye = &self.bench.slots[EYE];
-        if !sound || !eye.post(Job::Tidy, 0) {
+        if !sound {
             return;
         }
+        for (pid, _) in &self.children {
+            sys::kill(*pid as i32, libc::SIGKILL);
+        }
+        if !eye.post(Job::Tidy, 0) {
+            return;
+        }
+        let busy = |me: usize| self.executors[me].op.is_some() && self.bench.slots[me].is_busy();
+        let is_there = |(pid, pidfd): &(u32, OwnedFd)| {
+            !sys::ended(&[pidfd.as_fd()])[0] || std::path::Path::new(&format!("/proc/{pid}")).exists()
+        };
         let since = Instant::now();
         sys::sched_yield();
-        while eye.is_busy() || self.executors.iter().enumerate().any(|(me, e)| e.op.is_some() && self.bench.slots[me].is_busy()) {
+        while eye.is_busy() || (0..self.initial).any(busy) || self.children.iter().any(is_there) {
             match since.elapsed() {
                 waited if waited > TIDYING => return,
                 // To unmount a file system takes the kernel's own threads, which are not urgent.
@@ -328,9 +341,12 @@ impl<'b> Tested<'b> {
                 _ => sys::sched_yield(),
             }
         }
+        for me in self.initial..self.initial + others.len() {
+            self.bench.slots[me].reset();
+        }
+        self.children.clear();
         let Some(mut process) = self.process.take() else { return };
-        let initial = self.executors.iter().take_while(|e| e.tid != 0).count();
-        self.executors.truncate(initial);
+        self.executors.truncate(self.initial);
         for e in &mut self.executors {
             (e.op, e.child) = (None, None);
         }
@@ -350,8 +366,10 @@ impl<'b> Tested<'b> {
         let slot = &self.bench.slots[me];
         let e = &mut self.executors[me];
         (e.alive, e.tid, e.pid) = (true, slot.tid(), slot.pid());
-        if let Ok(pidfd) = sys::pidfd(e.pid) {
-            self.children.push((e.pid, pidfd));
+        match sys::pidfd(e.pid) {
+            Ok(pidfd) => self.children.push((e.pid, pidfd)),
+            // It cannot be seen to end.
+            Err(_) => self.spoiled = true,
         }
     }
 
@@ -368,7 +386,11 @@ impl<'b> Tested<'b> {
         let e = &mut self.executors[thread];
         e.op = Some(op.clone());
         e.child = child;
-        self.spoiled |= matches!(op, Op::Fork | Op::Exit | Op::Kill { fatal: true, .. });
+        self.spoiled |= match op {
+            Op::Exit => thread < self.initial,
+            Op::Kill { fatal, .. } => *fatal,
+            _ => false,
+        };
         true
     }
 
@@ -419,10 +441,15 @@ impl<'b> Tested<'b> {
     }
 
     /// State letter of a thread in /proc.
-    fn state(&self, me: usize) -> Option<char> {
-        let e = &self.executors[me];
-        let stat = std::fs::read_to_string(format!("/proc/{}/task/{}/stat", e.pid, e.tid)).ok()?;
-        stat.rsplit(") ").next()?.chars().next()
+    fn state(&mut self, me: usize) -> Option<char> {
+        let e = &mut self.executors[me];
+        if e.stat.is_none() {
+            e.stat = File::open(format!("/proc/{}/task/{}/stat", e.pid, e.tid)).ok();
+        }
+        let mut text = [0u8; 512];
+        let n = e.stat.as_ref()?.read_at(&mut text, 0).ok()?;
+        let name = text[..n].iter().rposition(|b| *b == b')')?;
+        text[..n].get(name + 2).map(|b| char::from(*b))
     }
 
     fn standing(&mut self, me: usize) -> Standing {
@@ -465,8 +492,13 @@ impl<'b> Tested<'b> {
             last = now;
             if moving || asleep {
                 sys::sched_yield();
-                if since.elapsed() > Duration::from_millis(5) {
-                    std::thread::sleep(Duration::from_micros(500));
+                match since.elapsed() {
+                    waited if waited > Duration::from_millis(5) => std::thread::sleep(Duration::from_micros(500)),
+                    // What it sleeps for may take the kernel's own threads, which are not urgent.
+                    waited if !moving && waited > Duration::from_micros(50) => {
+                        std::thread::sleep(Duration::from_micros(50));
+                    }
+                    _ => {}
                 }
             }
             if since.elapsed() > PATIENCE {
