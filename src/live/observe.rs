@@ -4,6 +4,10 @@
 //! Pages are looked at through `/proc/PID/pagemap` and the frame tables, files through a mapping that nobody touches. Contents are
 //! read only where a page is there to be read. `fstat` recounts the blocks of a file, which matters where the mount has a limit:
 //! there it is left out.
+//!
+//! Every look sees everything anew. Only what is the same question is asked once: a frame that is mapped at several addresses has
+//! one set of flags, one count and one content; if cachestat finds all pages of a file in the cache, or none, that is the answer for
+//! each; and what lies before the next data that SEEK_DATA has found is a hole.
 
 use super::sys::{self, Eye};
 use super::worker::{Stopped, Tested};
