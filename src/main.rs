@@ -85,6 +85,9 @@ enum Command {
         /// Of random programs only the answers, not what can be seen in between
         #[arg(long, requires = "random")]
         no_observe: bool,
+        /// Each random program in a process that nothing else has run in: slower
+        #[arg(long, requires = "random")]
+        fresh: bool,
         /// Where the smallest random programs that differ are written
         #[arg(long, value_name = "DIR", default_value = "target/faultline", requires = "random")]
         out: PathBuf,
@@ -180,9 +183,9 @@ fn run(command: Command) -> Answer {
         Command::Recorded { files, patch, only, all, convert, pack } => {
             recorded(&files, patch.as_deref(), &only, all, convert, pack.as_deref())
         }
-        Command::Live { files, matrix, random: Some(programs), seed, scope, no_observe, out, kernel, .. } => {
+        Command::Live { files, matrix, random: Some(programs), seed, scope, no_observe, fresh, out, kernel, .. } => {
             debug_assert!(files.is_empty() && !matrix);
-            live_random(programs, seed, &scope, !no_observe, &out, kernel.as_deref())
+            live_random(programs, seed, &scope, !no_observe, fresh, &out, kernel.as_deref())
         }
         Command::Live { files, matrix, record, kernel, .. } => live(&files, matrix, record, kernel.as_deref()),
         Command::Ask {
@@ -341,7 +344,7 @@ fn live(_: &[String], _: bool, _: bool, _: Option<&str>) -> Answer {
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-fn live_random(_: u64, _: u64, _: &str, _: bool, _: &Path, _: Option<&str>) -> Answer {
+fn live_random(_: u64, _: u64, _: &str, _: bool, _: bool, _: &Path, _: Option<&str>) -> Answer {
     live(&[], false, false, None)
 }
 
@@ -367,7 +370,7 @@ fn here(kernel: Option<&str>) -> Result<Result<(faultline::live::Host, Revision)
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn live_random(programs: u64, seed: u64, scope: &str, look: bool, out: &Path, kernel: Option<&str>) -> Answer {
+fn live_random(programs: u64, seed: u64, scope: &str, look: bool, fresh: bool, out: &Path, kernel: Option<&str>) -> Answer {
     use faultline::live::random::{self, Plan, Scope};
     use faultline::report::live as show;
     use std::io::{IsTerminal, Write};
@@ -378,7 +381,7 @@ fn live_random(programs: u64, seed: u64, scope: &str, look: bool, out: &Path, ke
         Ok(here) => here,
         Err(why) => return Ok((why, NOT_HERE)),
     };
-    let plan = Plan { programs, seed, revision, scope, look };
+    let plan = Plan { programs, seed, revision, scope, look, fresh };
     let terminal = std::io::stderr().is_terminal();
     let report = random::run(&host, &plan, |report| {
         if terminal {

@@ -233,11 +233,14 @@ pub fn moments_and_rules(
     machine.last_first = last_first;
     let mut player = player(scenario, machine, choices, false);
     let mut moments = Vec::with_capacity(scenario.steps.len());
+    // Every other step looks anew.
+    let again = scenario.steps.iter().any(|s| matches!(s, Step::Seen(_)));
     for (n, step) in scenario.steps.iter().enumerate() {
         player.looking = n >= from;
         let rows = player.replay.rows.len();
         player.step(step);
-        moments.push(player.moment(step, rows));
+        let seen = if again { player.seen.clone() } else { std::mem::take(&mut player.seen) };
+        moments.push(player.moment(step, rows, seen));
     }
     (moments, player.replay.details)
 }
@@ -352,7 +355,7 @@ impl Player {
     }
 
     /// What the step that gave the rows `from` on has led to.
-    fn moment(&mut self, step: &Step, from: usize) -> Moment {
+    fn moment(&self, step: &Step, from: usize, seen: Observation) -> Moment {
         let ended = |row: &Row| row.answer.outcome().map(|outcome| (row.thread, outcome.clone()));
         let rows = &self.replay.rows[from..];
         let own = |row: &&Row| matches!(step, Step::Op(_)) && !row.resumed;
@@ -360,7 +363,7 @@ impl Player {
             outcome: rows.iter().find(own).and_then(ended).map(|(_, outcome)| outcome),
             resumed: rows.iter().filter(|row| !own(row)).filter_map(ended).collect(),
             blocked: (0..self.open.len()).filter(|&thread| self.open[thread].is_some() && self.is_alive(thread)).collect(),
-            seen: self.seen.clone(),
+            seen,
         }
     }
 

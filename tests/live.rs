@@ -97,6 +97,24 @@ fn random_programs_run() {
     assert!(agree.parse::<u32>().unwrap() > 200, "{text}");
 }
 
+#[test]
+fn a_process_that_is_used_again_answers_as_a_new_one() {
+    if !possible() {
+        return;
+    }
+    let run = |more: &[&str]| {
+        let out = env!("CARGO_TARGET_TMPDIR");
+        let (_, text) = output(&[&["live", "--random", "400", "--seed", "3", "--out", out], more].concat());
+        // What was run and how much of it agrees, without the time that it took.
+        let head = text.split(" on Linux ").next().unwrap().to_owned();
+        let agree = text.lines().find(|l| l.contains(" agree in every answer")).map(str::to_owned);
+        (head, agree)
+    };
+    let (again, new) = (run(&[]), run(&["--fresh"]));
+    assert!(again.0.starts_with("400 programs (seed 3)"), "{}", again.0);
+    assert_eq!(again, new);
+}
+
 /// The swap files of faultline that are on.
 fn swaps() -> Vec<String> {
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();

@@ -121,22 +121,27 @@ pub struct Sides {
 }
 
 impl Sides {
-    /// Put them side by side. Before the step `from` nothing was looked at. Which of several threads that one call wakes comes first
-    /// is not for either side to decide: where two went on at once, the model may take them the other way round.
+    /// Put them side by side. Before the step `from` nothing was looked at.
     pub fn of(scenario: &Scenario, revision: Revision, kernel: Seen, from: usize) -> Sides {
+        let (model, broken) = moments_and_rules(scenario, revision, &[], from, false);
+        Sides::beside(scenario, revision, (model, broken), kernel, from)
+    }
+
+    /// The same, where the model's side is known already. Which of several threads that one call wakes comes first is not for either
+    /// side to decide: where two went on at once, the model may take them the other way round.
+    fn beside(scenario: &Scenario, revision: Revision, model: (Vec<Moment>, Vec<BrokenAt>), kernel: Seen, from: usize) -> Sides {
         let together = kernel.moments.iter().any(|m| m.resumed.len() > 1).then(|| kernel.clone());
-        let sides = Sides::in_order(scenario, revision, kernel, from, false);
+        let sides = Sides::in_order(scenario, model, kernel);
         match together {
             Some(kernel) if sides.verdict() == Verdict::Differ => {
-                let other = Sides::in_order(scenario, revision, kernel, from, true);
+                let other = Sides::in_order(scenario, moments_and_rules(scenario, revision, &[], from, true), kernel);
                 if other.verdict() == Verdict::Agree { other } else { sides }
             }
             _ => sides,
         }
     }
 
-    fn in_order(scenario: &Scenario, revision: Revision, mut kernel: Seen, from: usize, last_first: bool) -> Sides {
-        let (model, broken) = moments_and_rules(scenario, revision, &[], from, last_first);
+    fn in_order(scenario: &Scenario, (model, broken): (Vec<Moment>, Vec<BrokenAt>), mut kernel: Seen) -> Sides {
         let mut first = None;
         for (step, (m, k)) in model.iter().zip(&mut kernel.moments).enumerate() {
             excuse(m, k);
@@ -327,7 +332,7 @@ impl Live {
         let cpu = self.host.cpus.first().copied().unwrap_or(0);
         let swap = &self.swap;
         let worker = crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Seen>| {
-            teller.tell(&carry_out(bench, frames, scenario, swap, 0, false));
+            teller.tell(&carry_out(bench, frames, scenario, swap, &How { from: 0, lenient: false, new: true }));
         });
         let mut workers = match worker {
             Ok(worker) => [worker],
@@ -358,28 +363,31 @@ fn excuse_stack(op: &Op, model: &Moment, kernel: &mut Moment) {
     }
 }
 
-/// Run a scenario in a new tested process. Before `from` nothing is looked at. With `lenient`, reclaim that is not possible is left
-/// out.
-fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, from: usize, lenient: bool) -> Seen {
+/// How a scenario is run.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    /// Before this step nothing is looked at.
+    from: usize,
+    /// Reclaim that is not possible is left out.
+    lenient: bool,
+    /// In a process that nothing else has run in.
+    new: bool,
+}
+
+/// Run a scenario in a tested process.
+fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: &How) -> Seen {
     let mut seen = Seen::default();
     sys::urgent(true);
-    let done = steps(bench, frames, scenario, swap, from, lenient, &mut seen);
+    let done = steps(bench, frames, scenario, swap, how, &mut seen);
     sys::urgent(false);
     seen.stopped = done.err();
     seen
 }
 
-fn steps(
-    bench: &Bench,
-    frames: &Frames,
-    scenario: &Scenario,
-    swap: &Swap,
-    from: usize,
-    lenient: bool,
-    seen: &mut Seen,
-) -> Result<(), Stopped> {
-    let mut tested = Tested::start(bench, scenario.threads.len(), scenario.initial_threads)?;
-    let mut observer = Observer::new(frames, scenario, &tested);
+fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: &How, seen: &mut Seen) -> Result<(), Stopped> {
+    let How { from, lenient, new } = *how;
+    let mut tested = Tested::start(bench, scenario.threads.len(), scenario.initial_threads, new)?;
+    let mut observer = Observer::new(frames, scenario, &mut tested);
     for (n, step) in scenario.steps.iter().enumerate() {
         let mut moment = Moment::default();
         let mut op = None;
@@ -425,5 +433,8 @@ fn steps(
         }
         seen.moments.push(moment);
     }
+    // Files that are looked through go first.
+    let subject = observer.into_subject(tested.pid);
+    tested.give_back(scenario, subject);
     Ok(())
 }

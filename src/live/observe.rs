@@ -4,6 +4,10 @@
 //! Pages are looked at through `/proc/PID/pagemap` and the frame tables, files through a mapping that nobody touches. Contents are
 //! read only where a page is there to be read. `fstat` recounts the blocks of a file, which matters where the mount has a limit:
 //! there it is left out.
+//!
+//! Every look sees everything anew. Only what is the same question is asked once: a frame that is mapped at several addresses has
+//! one set of flags, one count and one content; if cachestat finds all pages of a file in the cache, or none, that is the answer for
+//! each; and what lies before the next data that SEEK_DATA has found is a hole.
 
 use super::sys::{self, Eye};
 use super::worker::{Stopped, Tested};
@@ -13,9 +17,9 @@ use crate::kernel::{CELL_AT, PAGE_SIZE};
 use crate::observe::*;
 use crate::scenario::Scenario;
 use crate::syscall::{Fd, Op, Outcome};
+use memchr::memchr;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -33,16 +37,18 @@ struct Watched {
     eye: Eye,
 }
 
-/// The frame tables, open.
+/// What does not belong to any tested process: the frame tables, and where files are looked through, open.
 pub(super) struct Frames {
     flags: File,
     count: File,
+    own_smaps: File,
 }
 
 impl Frames {
     /// Open them.
     pub fn open() -> std::io::Result<Frames> {
-        Ok(Frames { flags: File::open("/proc/kpageflags")?, count: File::open("/proc/kpagecount")? })
+        let open = File::open;
+        Ok(Frames { flags: open("/proc/kpageflags")?, count: open("/proc/kpagecount")?, own_smaps: open("/proc/self/smaps")? })
     }
 
     fn of(&self, pfn: u64) -> Option<FrameSeen> {
@@ -83,27 +89,45 @@ struct Entry {
     id: u64,
 }
 
+/// The next word, and what comes behind it.
+fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let begin = text.iter().position(|b| *b != b' ')?;
+    let text = &text[begin..];
+    Some(text.split_at(text.iter().position(|b| *b == b' ').unwrap_or(text.len())))
+}
+
+/// Digits of this base, and nothing else.
+fn number(text: &[u8], base: u32) -> Option<u64> {
+    text.iter().try_fold(0u64, |n, &b| Some(n * u64::from(base) + u64::from(char::from(b).to_digit(base)?)))
+}
+
 impl Entry {
     /// From the first line of an entry. None if it is another line.
-    fn begin(line: &str) -> Option<Entry> {
-        let mut words = line.split_ascii_whitespace();
-        let (start, end) = words.next()?.split_once('-')?;
-        let number = |t: &str| u64::from_str_radix(t, 16).ok();
-        let (start, end, perms) = (number(start)?, number(end)?, words.next()?);
+    fn begin(line: &[u8]) -> Option<Entry> {
+        let (range, rest) = word(line)?;
+        let (perms, rest) = word(rest)?;
+        let (offset, rest) = word(rest)?;
+        let (_device, rest) = word(rest)?;
+        let (id, _) = word(rest)?;
+        let dash = range.iter().position(|b| *b == b'-')?;
+        let (start, end) = (number(&range[..dash], 16)?, number(&range[dash + 1..], 16)?);
         let mut prot = Prot::empty();
-        for (letter, right) in [('r', PROT_READ), ('w', PROT_WRITE), ('x', PROT_EXEC)] {
-            prot.set(right, perms.contains(letter));
+        for (letter, right) in [(b'r', PROT_READ), (b'w', PROT_WRITE), (b'x', PROT_EXEC)] {
+            prot.set(right, perms.contains(&letter));
         }
-        let offset = number(words.next()?)?;
-        let _device = words.next()?;
-        let seen = VmaSeen::plain(start, end, prot, perms.ends_with('s'));
-        Some(Entry { seen, offset, id: words.next()?.parse().ok()? })
+        let seen = VmaSeen::plain(start, end, prot, perms.contains(&b's'));
+        Some(Entry { seen, offset: number(offset, 16)?, id: number(id, 10)? })
     }
 
     /// A later line of the entry.
-    fn add(&mut self, line: &str) {
-        let Some((field, value)) = line.split_once(':') else { return };
-        let pages = || value.split_ascii_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) >> 2;
+    fn add(&mut self, line: &[u8]) {
+        // No other field is of interest.
+        if !matches!(line[0], b'R' | b'A' | b'S' | b'P' | b'V') {
+            return;
+        }
+        let Some(colon) = memchr(b':', line) else { return };
+        let (field, value) = (&line[..colon], &line[colon + 1..]);
+        let pages = || word(value).and_then(|(kb, _)| number(kb, 10)).unwrap_or(0) >> 2;
         let v = &mut self.seen;
         let mut kind = |n: usize| {
             if let Envelope::Is(kinds) = &mut v.kinds {
@@ -111,21 +135,21 @@ impl Entry {
             }
         };
         match field {
-            "Rss" => v.rss = pages(),
-            "Anonymous" => v.anonymous = pages(),
-            "Swap" => v.swap = pages(),
-            "Shared_Clean" => kind(0),
-            "Shared_Dirty" => kind(1),
-            "Private_Clean" => kind(2),
-            "Private_Dirty" => kind(3),
-            "VmFlags" => {
-                for flag in value.split_ascii_whitespace() {
+            b"Rss" => v.rss = pages(),
+            b"Anonymous" => v.anonymous = pages(),
+            b"Swap" => v.swap = pages(),
+            b"Shared_Clean" => kind(0),
+            b"Shared_Dirty" => kind(1),
+            b"Private_Clean" => kind(2),
+            b"Private_Dirty" => kind(3),
+            b"VmFlags" => {
+                for flag in value.split(|b| *b == b' ') {
                     match flag {
-                        "um" => v.missing = true,
-                        "uw" => v.wp = true,
-                        "ui" => v.minor = true,
-                        "lo" => v.locked = true,
-                        "ac" => v.accounted = true,
+                        b"um" => v.missing = true,
+                        b"uw" => v.wp = true,
+                        b"ui" => v.minor = true,
+                        b"lo" => v.locked = true,
+                        b"ac" => v.accounted = true,
                         _ => {}
                     }
                 }
@@ -135,21 +159,31 @@ impl Entry {
     }
 }
 
-/// The entries of smaps that begin in `from..end`. They are read only so far, a piece at a time: the kernel counts the pages of
-/// every mapping that it prints.
-fn smaps(file: &mut File, from: u64, end: u64) -> Option<Vec<Entry>> {
-    file.rewind().ok()?;
+/// How much of smaps is read at once: less than an entry, so that the kernel does not write the next one, for which it would have
+/// to count pages, before it is asked for.
+const PIECE: usize = 600;
+
+/// The entries of smaps that begin in `from..end`. They are read only so far.
+fn smaps(file: &File, from: u64, end: u64) -> Option<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
-    let mut pending = Vec::new();
+    let mut pending: Vec<u8> = Vec::with_capacity(2 * PIECE);
     let mut wanted = false;
-    let mut buffer = [0u8; 1024];
+    let mut offset = 0;
     loop {
-        let n = file.read(&mut buffer).ok()?;
-        pending.extend_from_slice(&buffer[..n]);
-        let whole = pending.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-        for line in std::str::from_utf8(&pending[..whole]).ok()?.lines() {
+        let rest = pending.len();
+        pending.resize(rest + PIECE, 0);
+        let n = file.read_at(&mut pending[rest..], offset).ok()?;
+        pending.truncate(rest + n);
+        offset += n as u64;
+        if n == 0 {
+            return Some(entries);
+        }
+        let mut at = 0;
+        while let Some(len) = memchr(b'\n', &pending[at..]) {
+            let line = &pending[at..at + len];
+            at += len + 1;
             // Fields begin with a capital letter, addresses with a digit or a small one.
-            if line.starts_with(|c: char| c.is_ascii_uppercase()) {
+            if line.first().is_some_and(u8::is_ascii_uppercase) {
                 if let (true, Some(entry)) = (wanted, entries.last_mut()) {
                     entry.add(line);
                 }
@@ -164,15 +198,31 @@ fn smaps(file: &mut File, from: u64, end: u64) -> Option<Vec<Entry>> {
                 entries.push(entry);
             }
         }
-        pending.drain(..whole);
-        if n == 0 {
-            return Some(entries);
-        }
+        pending.drain(..at);
     }
 }
 
+/// `Swap:` of the mapping at this address, in pages. Nothing behind that line is read.
+fn swapped(file: &File, eye: u64) -> Option<u64> {
+    let mut text = [0u8; PIECE];
+    let n = file.read_at(&mut text, 0).ok()?;
+    let mut lines = text[..n].split(|b| *b == b'\n');
+    let mut entry = Entry::begin(lines.next()?)?;
+    if entry.seen.start == eye {
+        for line in lines {
+            // The last one may be cut off.
+            if line.starts_with(b"Swap:") && line.ends_with(b"kB") {
+                entry.add(line);
+                return Some(entry.seen.swap);
+            }
+        }
+    }
+    // It is not the first mapping.
+    Some(smaps(file, eye, eye + 1)?.first()?.seen.swap)
+}
+
 /// A process, with what it is looked at through.
-struct Subject {
+pub(super) struct Subject {
     pid: u32,
     smaps: File,
     pagemap: File,
@@ -218,11 +268,20 @@ fn goes_high(scenario: &Scenario) -> bool {
     scenario.calls().any(|c| matches!(c.op, Op::Mmap { addr, .. } | Op::Mremap { new: Some(addr), .. } if addr >= END))
 }
 
+/// A frame, at one moment.
+#[derive(Clone, Copy)]
+struct Met {
+    pfn: u64,
+    seen: FrameSeen,
+    bytes: Option<Bytes>,
+}
+
 /// Looks at a tested process, step after step.
 pub(super) struct Observer<'f> {
     frames: &'f Frames,
     subjects: Vec<Subject>,
-    own_smaps: Option<File>,
+    /// Frames that were looked at in this look already, with what is in them: many are mapped more than once.
+    met: Vec<Met>,
     files: BTreeMap<Fd, Watched>,
     open: Vec<(Fd, u64)>,
     /// Some mount has a limit, so that recounting blocks could be noticed.
@@ -233,15 +292,20 @@ pub(super) struct Observer<'f> {
 
 impl<'f> Observer<'f> {
     /// The tested process is about to begin.
-    pub fn new(frames: &'f Frames, scenario: &Scenario, tested: &Tested<'_>) -> Observer<'f> {
+    pub fn new(frames: &'f Frames, scenario: &Scenario, tested: &mut Tested<'_>) -> Observer<'f> {
         let limited = scenario.calls().any(|c| matches!(c.op, Op::Mount { size } if size > 0));
         let own = goes_high(scenario).then(|| {
-            let mut subject = Subject::open(tested.pid);
-            let all = subject.as_mut().and_then(|s| smaps(&mut s.smaps, 0, u64::MAX)).unwrap_or_default();
+            let all = Subject::open(tested.pid).and_then(|s| smaps(&s.smaps, 0, u64::MAX)).unwrap_or_default();
             all.iter().map(|e| (e.seen.start, e.seen.end)).collect()
         });
-        let own_smaps = File::open("/proc/self/smaps").ok();
-        Observer { frames, subjects: Vec::new(), own_smaps, files: BTreeMap::new(), open: Vec::new(), limited, own }
+        let subjects = tested.subject().into_iter().collect();
+        Observer { frames, subjects, met: Vec::new(), files: BTreeMap::new(), open: Vec::new(), limited, own }
+    }
+
+    /// What this process was looked at through, for who looks next.
+    pub fn into_subject(mut self, pid: u32) -> Option<Subject> {
+        let at = self.subjects.iter().position(|s| s.pid == pid)?;
+        Some(self.subjects.swap_remove(at))
     }
 
     /// Where the process is looked at, in `subjects`.
@@ -256,7 +320,7 @@ impl<'f> Observer<'f> {
     /// The scenario's mappings.
     fn mappings(&mut self, pid: u32) -> Option<Vec<Entry>> {
         let at = self.subject(pid)?;
-        let file = &mut self.subjects[at].smaps;
+        let file = &self.subjects[at].smaps;
         let Some(own) = &self.own else { return smaps(file, 0, END) };
         let mut all = smaps(file, 0, u64::MAX)?;
         // Its own may have grown since.
@@ -266,9 +330,10 @@ impl<'f> Observer<'f> {
 
     /// Look, after this operation. None is after no operation in particular.
     pub fn look(&mut self, tested: &Tested<'_>, op: Option<&Op>) -> Observation {
-        let mut seen = Observation::default();
         // The model has no batch of munlocked pages: it is done with them at once.
         sys::drain_batches();
+        let mut seen = Vec::with_capacity(64);
+        self.met.clear();
         for (who, pid) in tested.processes() {
             let Some(entries) = self.mappings(pid) else { continue };
             if who == 0 {
@@ -279,12 +344,12 @@ impl<'f> Observer<'f> {
                 let inode_locked =
                     tested.blocked().any(|(_, op)| matches!(op, Op::Pwrite { .. } | Op::Fallocate { .. } | Op::Ftruncate { .. }));
                 for (&fd, watched) in &self.files {
-                    watched.look(fd, self.limited, inode_locked, self.own_smaps.as_mut(), &mut seen.0);
+                    watched.look(fd, self.limited, inode_locked, &self.frames.own_smaps, &mut seen);
                 }
             }
-            self.process(tested, who as Who, pid, &entries, &mut seen.0);
+            self.process(tested, who as Who, pid, &entries, &mut seen);
         }
-        seen
+        Observation(seen.into_iter().collect())
     }
 
     /// What kswapd would do to a page of a file, which this thread has open, once it has aged. By advice on a mapping of our own, or on
@@ -311,11 +376,11 @@ impl<'f> Observer<'f> {
                 if self.subjects[at].pagemap.read_exact_at(&mut word, place / PAGE_SIZE * 8).is_err() {
                     continue;
                 }
-                let seen = self.page(u64::from_ne_bytes(word));
-                if seen.present && seen.file {
+                let word = u64::from_ne_bytes(word);
+                if word >> 63 & 1 != 0 && word >> 61 & 1 != 0 {
                     mapped.push((pid, place, e.seen.locked));
                     // Nobody knows a child yet whose fork(2) waits for its event.
-                    elsewhere |= seen.frame.is_some_and(|f| f.mapcount > 1);
+                    elsewhere |= self.frames.of(word & ((1 << 55) - 1)).is_some_and(|f| f.mapcount > 1);
                 }
             }
         }
@@ -367,18 +432,23 @@ impl<'f> Observer<'f> {
         }
     }
 
-    fn process(&mut self, tested: &Tested<'_>, who: Who, pid: u32, entries: &[Entry], seen: &mut BTreeMap<Key, Seen>) {
+    fn process(&mut self, tested: &Tested<'_>, who: Who, pid: u32, entries: &[Entry], seen: &mut Vec<(Key, Seen)>) {
         let unseen = RssSeen { anon: Envelope::Unseen, shmem: Envelope::Unseen, swap: Envelope::Unseen };
-        seen.insert(Key::Rss(who), Seen::Rss(unseen));
-        seen.insert(Key::Vmas(who), Seen::Vmas(entries.iter().map(|e| e.seen.clone()).collect()));
+        seen.push((Key::Rss(who), Seen::Rss(unseen)));
+        seen.push((Key::Vmas(who), Seen::Vmas(entries.iter().map(|e| e.seen.clone()).collect())));
         let Some(at) = self.subject(pid) else { return };
-        let Subject { pagemap, memory, .. } = &self.subjects[at];
-        for VmaSeen { start, end, prot, .. } in entries.iter().map(|e| &e.seen) {
-            let (pages, count) = (start / PAGE_SIZE..end / PAGE_SIZE, ((end - start) / PAGE_SIZE) as usize);
-            let small = count as u64 <= 2 * EDGE;
-            let incore = (who == 0 && small).then(|| tested.mincore(*start, count)).flatten();
-            let mut words = vec![0u8; if small { count * 8 } else { 0 }];
-            if small && pagemap.read_exact_at(&mut words, pages.start * 8).is_err() {
+        let pages_of = |v: &VmaSeen| v.start / PAGE_SIZE..v.end / PAGE_SIZE;
+        let is_small = |v: &VmaSeen| (v.end - v.start) / PAGE_SIZE <= 2 * EDGE;
+        let asked = entries.iter().map(|e| &e.seen).filter(|v| who == 0 && is_small(v));
+        let incore = tested.mincore(&asked.map(|v| (v.start, (v.end - v.start) / PAGE_SIZE)).collect::<Vec<_>>());
+        let mut incore = incore.into_iter();
+        for v in entries.iter().map(|e| &e.seen) {
+            let (pages, small) = (pages_of(v), is_small(v));
+            let count = (pages.end - pages.start) as usize;
+            let incore: Vec<u8> = incore.by_ref().take(if who == 0 && small { count } else { 0 }).collect();
+            let mut words = [0u8; 2 * EDGE as usize * 8];
+            let Subject { pagemap, .. } = &self.subjects[at];
+            if small && pagemap.read_exact_at(&mut words[..count * 8], pages.start * 8).is_err() {
                 continue;
             }
             for page in looked_at(pages.clone()) {
@@ -386,64 +456,94 @@ impl<'f> Observer<'f> {
                 if small {
                     let at = (page - pages.start) as usize * 8;
                     word.copy_from_slice(&words[at..at + 8]);
-                } else if pagemap.read_exact_at(&mut word, page * 8).is_err() {
+                } else if self.subjects[at].pagemap.read_exact_at(&mut word, page * 8).is_err() {
                     continue;
                 }
-                let mut p = self.page(u64::from_ne_bytes(word));
-                if let Some(incore) = &incore {
-                    p.mincore = Envelope::Is(incore[(page - pages.start) as usize]);
-                }
                 let addr = page * PAGE_SIZE;
-                // Not with process_vm_readv: that pins pages, which unshares anonymous ones.
-                let mut bytes = [0u8; PAGE_SIZE as usize];
-                if p.present && prot.contains(PROT_READ) && memory.read_exact_at(&mut bytes, addr).is_ok() {
-                    p.bytes = Envelope::Is(Bytes(CELL_AT.map(|at| Some(bytes[at as usize]))));
+                let mut p = self.page(at, addr, v.prot.contains(PROT_READ), u64::from_ne_bytes(word));
+                if let Some(&byte) = incore.get((page - pages.start) as usize).filter(|byte| **byte != sys::UNKNOWN) {
+                    p.mincore = Envelope::Is(byte & 1 != 0);
                 }
-                seen.insert(Key::Page(who, addr), Seen::Page(p));
+                seen.push((Key::Page(who, addr), Seen::Page(p)));
             }
         }
     }
 
-    fn page(&self, word: u64) -> PageSeen {
+    /// An entry of pagemap, the frame that it names, and what is in it.
+    fn page(&mut self, subject: usize, addr: u64, readable: bool, word: u64) -> PageSeen {
         let has = |bit: u32| word >> bit & 1 != 0;
         let present = has(63);
-        PageSeen {
+        let mut seen = PageSeen {
             present,
             swap: has(62),
             file: has(61),
             guard: has(58),
             uffd_wp: has(57),
             exclusive: has(56),
-            frame: if present { self.frames.of(word & ((1 << 55) - 1)) } else { None },
-            mincore: Envelope::Unseen,
-            bytes: Envelope::Unseen,
+            ..PageSeen::default()
+        };
+        if !present {
+            return seen;
         }
+        let pfn = word & ((1 << 55) - 1);
+        let at = match self.met.iter().position(|m| m.pfn == pfn) {
+            Some(at) => at,
+            None => {
+                let Some(seen) = self.frames.of(pfn) else { return seen };
+                self.met.push(Met { pfn, seen, bytes: None });
+                self.met.len() - 1
+            }
+        };
+        let met = &mut self.met[at];
+        seen.frame = Some(met.seen);
+        if readable && met.bytes.is_none() {
+            // Not with process_vm_readv: that pins pages, which unshares anonymous ones.
+            let mut bytes = [0u8; PAGE_SIZE as usize];
+            if self.subjects[subject].memory.read_exact_at(&mut bytes, addr).is_ok() {
+                met.bytes = Some(Bytes(CELL_AT.map(|at| Some(bytes[at as usize]))));
+            }
+        }
+        if readable {
+            seen.bytes = met.bytes.map_or(Envelope::Unseen, Envelope::Is);
+        }
+        seen
     }
 }
 
 impl Watched {
-    fn look(&self, fd: Fd, limited: bool, inode_locked: bool, own_smaps: Option<&mut File>, seen: &mut BTreeMap<Key, Seen>) {
+    fn look(&self, fd: Fd, limited: bool, inode_locked: bool, own_smaps: &File, seen: &mut Vec<(Key, Seen)>) {
         let Ok(size) = sys::size(self.file.as_fd()) else { return };
         let stat = (!limited).then(|| self.file.metadata().ok()).flatten();
         let blocks = stat.map_or(Envelope::Unseen, |stat| Envelope::Is(stat.blocks() as i64));
-        let swapped = own_smaps
-            .and_then(|file| Some(smaps(file, self.eye.at(), self.eye.at() + 1)?.first()?.seen.swap))
-            .map_or(Envelope::Unseen, Envelope::Is);
-        seen.insert(Key::File(fd), Seen::File(FileSeen { size, blocks, swapped }));
+        let swapped = swapped(own_smaps, self.eye.at()).map_or(Envelope::Unseen, Envelope::Is);
+        seen.push((Key::File(fd), Seen::File(FileSeen { size, blocks, swapped })));
         let pages = size.div_ceil(PAGE_SIZE);
         let incore = self.eye.mincore(pages.min(EYE_LEN / PAGE_SIZE) as usize).unwrap_or_default();
+        let place = |at: u64, len: u64| match sys::cachestat(self.file.as_fd(), at, len) {
+            Ok((0, 0)) => Envelope::Is(Cached::Hole),
+            Ok((cached, 0)) if cached == len / PAGE_SIZE => Envelope::Is(Cached::Cached),
+            Ok(_) => Envelope::Is(Cached::Swapped),
+            Err(_) => Envelope::Unseen,
+        };
+        // If there is one answer for all pages together, it is that of each.
+        let all = match place(0, pages * PAGE_SIZE) {
+            Envelope::Is(Cached::Swapped) => None,
+            same => (pages > 0).then_some(same),
+        };
+        // Where the next data is: what lies before that has none.
+        let mut next: Option<u64> = None;
         for index in looked_at(0..pages) {
             let at = index * PAGE_SIZE;
-            let cached = match sys::cachestat(self.file.as_fd(), at, PAGE_SIZE) {
-                Ok((0, 0)) => Envelope::Is(Cached::Hole),
-                Ok((_, 0)) => Envelope::Is(Cached::Cached),
-                Ok(_) => Envelope::Is(Cached::Swapped),
-                Err(_) => Envelope::Unseen,
-            };
+            let cached = all.unwrap_or_else(|| place(at, PAGE_SIZE));
             let data = if inode_locked {
                 Envelope::Unseen
             } else {
-                Envelope::Is(sys::seek_data(self.file.as_fd(), at).is_ok_and(|found| found == at))
+                let found = match next {
+                    Some(found) if at <= found => found,
+                    _ => sys::seek_data(self.file.as_fd(), at).unwrap_or(u64::MAX),
+                };
+                next = Some(found);
+                Envelope::Is(found == at)
             };
             let mut bytes = Envelope::Unseen;
             let mut page = [0u8; PAGE_SIZE as usize];
@@ -454,7 +554,7 @@ impl Watched {
                 bytes = Envelope::Is(Bytes(CELL_AT.map(|c| page[..n].get(c as usize).copied())));
             }
             let mincore = incore.get(index as usize).map_or(Envelope::Unseen, |&b| Envelope::Is(b));
-            seen.insert(Key::FilePage(fd, index), Seen::FilePage(FilePageSeen { cached, data, mincore, bytes }));
+            seen.push((Key::FilePage(fd, index), Seen::FilePage(FilePageSeen { cached, data, mincore, bytes })));
         }
     }
 }

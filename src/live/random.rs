@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Random programs on the model and on the running kernel.
 //!
-//! The programs are those of the property tests, one operation after the other. Each runs in a tested process of its own; workers
-//! on each CPU do the work, the model's side and the shrinking included. One program in eight runs without swap.
+//! The programs are those of the property tests, one operation after the other. They run in a process that is used again where
+//! nothing can be left in it, a difference once more in one of its own (see [`worker`](super::worker)); workers on each CPU do the
+//! work, the model's side and the shrinking included. One program in eight runs without swap.
 
 use super::crew::{self, Heard, Teller, Worker};
 use super::observe::Frames;
 use super::plan::of_op;
 use super::worker::{Bench, Stopped};
-use super::{ENDLESS, Host, Live, Seen, Sides, Swap, carry_out, sys};
+use super::{ENDLESS, Guard, Host, How, Live, Seen, Sides, Swap, carry_out, sys};
 use crate::kernel::PAGE_SIZE;
 use crate::observe::Difference;
 use crate::patch::Revision;
@@ -59,6 +60,8 @@ pub struct Plan {
     pub scope: Scope,
     /// Look at memory after every operation, not only at what it answered.
     pub look: bool,
+    /// Each in a process of its own: slower, and the same.
+    pub fresh: bool,
 }
 
 /// A kind of difference, or a rule that the kernel breaks.
@@ -179,35 +182,36 @@ struct Case {
     endless: bool,
 }
 
-fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: bool) -> Case {
+/// `new`: in a process that nothing else has run in.
+fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: bool, new: bool) -> Case {
     // What is left of a program that was made small may have to be adapted again.
     let program = adapt(program.clone());
     let mut scenario = program.to_scenario();
     // Shrinking would take it away, but it is there.
     scenario.machine.swap = if dry { 0 } else { SWAP };
-    // An operation that never ends is not worth waiting for a thousand times: its scenario shows it.
-    let may = |c: &Call| matches!(c.op, Op::Madvise { advice: Advice::MADV_GUARD_INSTALL, .. } | Op::Kill { .. });
-    if scenario.calls().any(may) {
-        let (model, broken) = moments_and_rules(&scenario, plan.revision, &[], usize::MAX, false);
-        if broken.iter().any(|b| b.rule == ENDLESS) {
-            let kernel = Seen { moments: model.clone(), ..Seen::default() };
-            return Case {
-                scenario,
-                sides: Sides { model, kernel, first: None, broken: Vec::new() },
-                left_out: 0,
-                endless: true,
-            };
-        }
-    }
     let begun = program.prologue.ops().len();
     let from = if plan.look { begun - 1 } else { usize::MAX };
-    let Seen { moments, stopped, left_out } = carry_out(bench, frames, &scenario, &Swap::default(), from, true);
+    let (model, broken) = moments_and_rules(&scenario, plan.revision, &[], from, false);
+    // An operation that never ends is not worth waiting for a thousand times: its scenario shows it.
+    let may = |c: &Call| matches!(c.op, Op::Madvise { advice: Advice::MADV_GUARD_INSTALL, .. } | Op::Kill { .. });
+    if broken.iter().any(|b| b.rule == ENDLESS) && scenario.calls().any(may) {
+        let kernel = Seen { moments: model.clone(), ..Seen::default() };
+        let sides = Sides { model, kernel, first: None, broken: Vec::new() };
+        return Case { scenario, sides, left_out: 0, endless: true };
+    }
+    let how = How { from, lenient: true, new };
+    let Seen { moments, stopped, left_out } = carry_out(bench, frames, &scenario, &Swap::default(), &how);
+    let kernel = Seen { moments, stopped, left_out: Vec::new() };
+    if left_out.is_empty() {
+        let sides = Sides::beside(&scenario, plan.revision, (model, broken), kernel, from);
+        return Case { scenario, sides, left_out: 0, endless: false };
+    }
     let mut n = 0;
     scenario.steps.retain(|_| {
         n += 1;
         !left_out.contains(&(n - 1))
     });
-    let sides = Sides::of(&scenario, plan.revision, Seen { moments, stopped, left_out: Vec::new() }, from);
+    let sides = Sides::of(&scenario, plan.revision, kernel, from);
     Case { scenario, sides, left_out: left_out.len() as u64, endless: false }
 }
 
@@ -255,12 +259,12 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
         teller.tell(&Told::Begun(n));
         let program = program(plan.seed, n, plan.revision, plan.scope);
         let dry = without_swap(n);
-        let mut this = case(bench, frames, plan, &program, dry);
+        let mut this = case(bench, frames, plan, &program, dry, plan.fresh);
         let mut kind = this.kind();
         let operations = this.sides.kernel.moments.len() as u64;
         // What is not seen a second time says nothing of the model.
         let once = kind.take().filter(|_| {
-            this = case(bench, frames, plan, &program, dry);
+            this = case(bench, frames, plan, &program, dry, true);
             kind = this.kind();
             kind.is_none()
         });
@@ -276,9 +280,9 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
                 }
                 let same = |p: &Program| {
                     teller.tell(&Told::Alive);
-                    case(bench, frames, plan, p, dry).kind().is_some_and(|(this, ..)| this == name)
+                    case(bench, frames, plan, p, dry, true).kind().is_some_and(|(this, ..)| this == name)
                 };
-                let small = case(bench, frames, plan, &shrink(&program, same), dry);
+                let small = case(bench, frames, plan, &shrink(&program, same), dry, true);
                 let Some((_, step, differences)) = small.kind() else {
                     teller.tell(&Told::Kind {
                         name: format!("not again: {name}"),
@@ -302,10 +306,10 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
                     }
                     let same = |p: &Program| {
                         teller.tell(&Told::Alive);
-                        let this = case(bench, frames, plan, p, dry);
+                        let this = case(bench, frames, plan, p, dry, true);
                         this.kind().is_none() && unknown(&this).contains(&rule)
                     };
-                    let small = case(bench, frames, plan, &shrink(&program, same), dry);
+                    let small = case(bench, frames, plan, &shrink(&program, same), dry, true);
                     let broken = small.sides.broken.iter().filter(|b| b.rule == rule).map(|b| b.detail.clone()).collect();
                     let step = small.scenario.steps.len().saturating_sub(1);
                     let kind = Box::new(Kind { count: 1, scenario: small.scenario, step, differences: broken });
@@ -403,6 +407,8 @@ pub fn run(host: &Host, plan: &Plan, mut progress: impl FnMut(&Report)) -> Resul
     let mut report = Report::default();
     let mut live = Live::new(host.clone());
     sys::notice_interrupts();
+    // Without swap means without anybody else's: the guard waits for those who have some.
+    live.guard = Some(Guard::start()?);
     for dry in [true, false] {
         let mut scenario = Program::from_bytes(&[]).to_scenario();
         scenario.machine.swap = if dry { 0 } else { SWAP };

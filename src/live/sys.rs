@@ -3,7 +3,7 @@
 //! share.
 //!
 //! Whatever an operation does to the tested process, it does to a process that exists for nothing else, that shares one anonymous
-//! mapping with the process that watches it, and that is thrown away afterwards.
+//! mapping with the process that watches it, and that is thrown away as soon as anything is left of what it was used for.
 
 #![allow(unsafe_code)]
 
@@ -61,6 +61,22 @@ pub(super) struct Trap {
     pub addr: u64,
 }
 
+/// What an executor is given to do.
+#[derive(Clone, Debug)]
+pub(super) enum Job {
+    /// An operation of a scenario.
+    Op(Op),
+    /// mincore(2) of so many ranges, which are in `data`.
+    Incore(usize),
+    /// Give up every descriptor and every mapping that a scenario may have left.
+    Tidy,
+}
+
+/// Of so many ranges at once.
+pub(super) const RANGES: usize = 64;
+/// What mincore said of a page is unknown.
+pub(super) const UNKNOWN: u8 = 0xff;
+
 /// Where one executor gets its work from, and leaves what came of it.
 pub(super) struct Slot {
     /// Number of the newest job. The executor sleeps on it.
@@ -71,23 +87,24 @@ pub(super) struct Slot {
     pid: AtomicU32,
     /// The slot of the child, if the job is a fork.
     child: AtomicU32,
-    op: UnsafeCell<MaybeUninit<Op>>,
+    given: UnsafeCell<MaybeUninit<Job>>,
     raw: UnsafeCell<MaybeUninit<Raw>>,
     data: UnsafeCell<[u8; ROOM]>,
 }
 
-// SAFETY: `op` is written only by the watcher, and only while no job is open; it is read only by the executor, after it has seen
-// the new job number. `raw` and `data` go the other way, with `done`. The numbers are stored with Release and loaded with Acquire.
+// SAFETY: `given` is written only by the watcher, and only while no job is open; it is read only by the executor, after it has seen
+// the new job number. `raw` goes the other way, with `done`; `data` goes both ways. The numbers are stored with Release and loaded
+// with Acquire.
 unsafe impl Sync for Slot {}
 
 impl Slot {
     /// Give the executor something to do. False if it is still busy.
-    pub fn post(&self, op: &Op, child: u32) -> bool {
+    pub fn post(&self, job: Job, child: u32) -> bool {
         if self.is_busy() {
             return false;
         }
-        // SAFETY: no job is open, so the executor does not look at it; Op owns no memory, so a copy in another process is whole.
-        unsafe { (*self.op.get()).write(*op) };
+        // SAFETY: no job is open, so the executor does not look at it; Job owns no memory, so a copy in another process is whole.
+        unsafe { (*self.given.get()).write(job) };
         self.child.store(child, Ordering::Relaxed);
         self.job.fetch_add(1, Ordering::Release);
         futex(&self.job, libc::FUTEX_WAKE, 1);
@@ -109,6 +126,20 @@ impl Slot {
     pub fn data(&self, n: usize) -> Vec<u8> {
         // SAFETY: as for `take`; bytes have no invalid values.
         unsafe { (&(*self.data.get()))[..n.min(ROOM)].to_vec() }
+    }
+
+    /// Have mincore(2) called for some ranges, not more than [`RANGES`], of not more than [`ROOM`] pages. What it says comes in
+    /// [`data`](Slot::data), a byte a page. False if the executor is still busy.
+    pub fn post_incore(&self, ranges: &[(u64, u64)]) -> bool {
+        if self.is_busy() {
+            return false;
+        }
+        let n = ranges.len().min(RANGES);
+        // SAFETY: no job is open, so the executor does not look at it; the ranges fit, byte by byte.
+        unsafe {
+            std::ptr::copy_nonoverlapping(ranges.as_ptr().cast::<u8>(), self.data.get().cast(), n * size_of_val(&ranges[0]))
+        };
+        self.post(Job::Incore(n), 0)
     }
 
     /// The executor's thread number; 0 while there is none.
@@ -432,6 +463,8 @@ pub(super) fn begin_tested() {
         libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
         action.sa_sigaction = signalled as *const () as usize;
         libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
+        // Nobody waits for the children of forks: they are gone when they have ended.
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
     }
 }
 
@@ -482,20 +515,56 @@ pub(super) fn work(slots: &Slots, letters: Letters, me: usize) -> usize {
         }
         futex(&slot.job, libc::FUTEX_WAIT, job);
     }
-    // SAFETY: a job is open: the watcher has written `op`, and leaves `op`, `raw` and `data` alone until it is done.
-    let (op, data) = unsafe { (*(*slot.op.get()).assume_init_ref(), (*slot.data.get()).as_mut_ptr() as u64) };
-    let tid_of = |task: u8| slots.get(task as usize).map_or(0, Slot::tid);
-    let raw = perform(&op, letters, data, tid_of);
-    if op == Op::Fork && raw.ret == 0 {
-        let child = slot.child.load(Ordering::Relaxed) as usize;
-        die_with_parent_not();
-        announce(&slots[child]);
-        return child;
-    }
+    // SAFETY: a job is open: the watcher has written `given`, and leaves `given`, `raw` and `data` alone until it is done.
+    let (job, data) = unsafe { ((*slot.given.get()).assume_init_ref().clone(), (*slot.data.get()).as_mut_ptr()) };
+    let raw = match job {
+        Job::Op(op) => {
+            let tid_of = |task: u8| slots.get(task as usize).map_or(0, Slot::tid);
+            let raw = perform(&op, letters, data as u64, tid_of);
+            if op == Op::Fork && raw.ret == 0 {
+                let child = slot.child.load(Ordering::Relaxed) as usize;
+                die_with_parent_not();
+                announce(&slots[child]);
+                return child;
+            }
+            raw
+        }
+        Job::Incore(n) => incore(n, data),
+        Job::Tidy => tidy(),
+    };
     // SAFETY: as above.
     unsafe { (*slot.raw.get()).write(raw) };
     slot.done.fetch_add(1, Ordering::Release);
     me
+}
+
+/// mincore(2) of the first `n` ranges in `data`. What it says is put there, a byte a page.
+fn incore(n: usize, data: *mut u8) -> Raw {
+    let mut ranges = [(0u64, 0u64); RANGES];
+    let n = n.min(RANGES);
+    // SAFETY: `data` is this executor's while the job is open, and has ROOM bytes; mincore writes a byte a page.
+    unsafe {
+        std::ptr::copy_nonoverlapping(data, ranges.as_mut_ptr().cast::<u8>(), n * size_of_val(&ranges[0]));
+        let mut at = 0;
+        for &(addr, pages) in &ranges[..n] {
+            let pages = (pages as usize).min(ROOM - at);
+            std::ptr::write_bytes(data.add(at), UNKNOWN, pages);
+            libc::syscall(libc::SYS_mincore, addr, pages << 12, data.add(at));
+            at += pages;
+        }
+    }
+    Raw { ret: 0, words: [0; 6], trap: Trap::default() }
+}
+
+/// Descriptors first: what waits for somebody to read an event waits no more when that descriptor is closed.
+fn tidy() -> Raw {
+    // SAFETY: everything below END and every descriptor above the standard ones is the scenario's; nothing of the program itself
+    // is there.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32);
+        result(libc::syscall(libc::SYS_munmap, 0usize, super::observe::END))
+    };
+    Raw { ret, words: [0; 6], trap: Trap::default() }
 }
 
 /// The child of a fork outlives the thread that forked it, as in any scenario: the process group and the PID namespace end it.
@@ -832,6 +901,12 @@ pub(super) fn is_tmpfs(fd: BorrowedFd<'_>) -> bool {
         let mut stat: libc::statfs = std::mem::zeroed();
         libc::fstatfs(fd.as_raw_fd(), &mut stat) == 0 && stat.f_type == libc::TMPFS_MAGIC
     }
+}
+
+/// Which of these processes have ended, with all their threads?
+pub(super) fn ended(pidfds: &[BorrowedFd<'_>]) -> Vec<bool> {
+    let fds: Vec<RawFd> = pidfds.iter().map(AsRawFd::as_raw_fd).collect();
+    readable(&fds, 0)
 }
 
 /// The size of a file, without fstat.

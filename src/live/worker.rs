@@ -1,18 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A tested process, and what makes it go.
 //!
-//! The watcher forks the tested process for one scenario. Each thread of the scenario is an executor that takes one operation
-//! after the other from its [`Slot`](sys::Slot). No time is measured to find out whether an operation is blocked: an executor
-//! whose job is open and whose `wchan` names a wait for a userfault sleeps there until somebody wakes it. Watcher and executors
-//! share one CPU, where they take turns and go before everybody else: when the watcher has yielded, it has the CPU back as soon as
-//! no executor can go on, or when one has run for very long.
+//! The watcher forks the tested process. Each thread of the scenario is an executor that takes one operation after the other from
+//! its [`Slot`](sys::Slot). No time is measured to find out whether an operation is blocked: an executor whose job is open and
+//! whose `wchan` names a wait for a userfault sleeps there until somebody wakes it. Watcher and executors share one CPU, where they
+//! take turns and go before everybody else: when the watcher has yielded, it has the CPU back as soon as no executor can go on, or
+//! when one has run for very long.
+//!
+//! # One process for many scenarios
+//! To fork a process, start its threads, fault in what it touches and end it costs more than to run a scenario in it. So a process
+//! is used again ([`Tested::give_back`]) if a scenario cannot have left anything in it:
+//!
+//! * no operation named memory that is not the scenario's ([`is_tame`]), none ended the process, and none is still in a fork; the
+//!   children of earlier forks are ended;
+//! * every descriptor but the standard three is closed and everything below [`END`] is unmapped; whoever was blocked
+//!   there has woken, for closing a userfaultfd wakes all who wait for its reader. Where that does not suffice (a read of a
+//!   userfaultfd, an ioctl on one: they keep the file open) the process is ended instead;
+//! * after that `/proc/PID/maps` is, byte for byte, what it was before the first scenario, no other descriptor is open, and every
+//!   executor is idle.
+//!
+//! What then is left of the scenario is nothing that the next one can see. Registrations, protection, locking and accounting are in
+//! the mappings and gone with them; the counters of the process are not looked at (`RssSeen` is unseen), or are those of a mapping
+//! or a file. The table of descriptors may have become larger; the lowest free one is still 3. Pages, swap slots and inodes are
+//! freed when their last user is gone, which is before the system calls return, as it is before an ended process can be waited for.
+//! The CPU's batches of pages on their way to the LRU are the CPU's, not the process's: there they are what they would have been
+//! after a process that has ended. A signal that was pending was delivered when its thread woke. Numbers of threads stay the
+//! same, but a scenario calls its threads by its own.
+//!
+//! A difference is believed only if a second run, in a new process, has it too, and it is made small in new processes.
 
-use super::sys::{self, Forked, Letters, Raw, Slots};
+use super::observe::{END, Subject};
+use super::sys::{self, Forked, Job, Letters, RANGES, Raw, Slots, UNKNOWN};
 use crate::errno::Errno;
 use crate::flags::UffdPagefaultFlags;
-use crate::kernel::{CELL_AT, CELLS, Cell};
+use crate::kernel::{CELL_AT, CELLS, Cell, FIRST_FD};
+use crate::scenario::Scenario;
+use crate::spec::fd_of;
 use crate::syscall::{Msg, Op, Out, Outcome, Signal, UserBuf};
+use std::cell::RefCell;
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -22,6 +49,8 @@ pub(super) const MAX_THREADS: usize = 12;
 const EYE: usize = MAX_THREADS;
 /// When nothing has come to rest for so long, the scenario is given up.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// A process that is not as it was after so long is not used again.
+const TIDYING: Duration = Duration::from_millis(200);
 /// A thread that sleeps, waits for no userfault and does not move for so long, while another one is blocked, waits for its lock.
 const LOCK_WAIT: Duration = Duration::from_millis(40);
 
@@ -57,12 +86,14 @@ impl std::fmt::Display for Stopped {
 pub(super) struct Bench {
     slots: Slots,
     letters: Letters,
+    /// A process that can be used again.
+    standby: RefCell<Option<Process>>,
 }
 
 impl Bench {
     /// Prepare. The caller is pinned to a CPU already.
     pub fn new() -> std::io::Result<Bench> {
-        Ok(Bench { slots: Slots::new(MAX_THREADS + 1)?, letters: Letters::new()? })
+        Ok(Bench { slots: Slots::new(MAX_THREADS + 1)?, letters: Letters::new()?, standby: RefCell::new(None) })
     }
 }
 
@@ -81,6 +112,7 @@ enum Standing {
     Moving,
 }
 
+#[derive(Default)]
 struct Executor {
     op: Option<Op>,
     /// The child's place, if the operation is a fork.
@@ -88,9 +120,24 @@ struct Executor {
     /// What it names is not what it is for: it reads a file that is no userfaultfd, or asks for the room of the machine's own devtmpfs.
     beside: bool,
     wchan: Option<File>,
+    stat: Option<File>,
     alive: bool,
     tid: u32,
     pid: u32,
+}
+
+/// A process that leads a group, with its threads. It ends when this is dropped.
+struct Process {
+    pid: u32,
+    /// Readable when it has ended.
+    pidfd: OwnedFd,
+    /// Those that it began with.
+    executors: Vec<Executor>,
+    /// What it is looked at through.
+    subject: Option<Subject>,
+    maps: File,
+    /// What `maps` said before it was used.
+    own: Vec<u8>,
 }
 
 /// A process under test, with its children.
@@ -98,7 +145,14 @@ pub(super) struct Tested<'b> {
     bench: &'b Bench,
     /// The process, which leads a group.
     pub pid: u32,
+    process: Option<Process>,
     executors: Vec<Executor>,
+    /// Children, to see that they end.
+    children: Vec<(u32, OwnedFd)>,
+    /// Executors that exist from the beginning.
+    initial: usize,
+    /// An operation was started that ends the process.
+    spoiled: bool,
 }
 
 fn executor(slots: &Slots, letters: Letters, mut me: usize) -> ! {
@@ -127,9 +181,46 @@ fn tested(bench: &Bench, threads: usize) -> ! {
     executor(&bench.slots, bench.letters, 0)
 }
 
-impl<'b> Tested<'b> {
-    /// Fork it. `threads` of the first `initial` exist from the beginning.
-    pub fn start(bench: &'b Bench, threads: usize, initial: usize) -> Result<Tested<'b>, Stopped> {
+/// Is the scenario's memory all that this operation can reach, and does it leave the standard descriptors alone?
+fn is_tame(op: &Op) -> bool {
+    let below = |addr: u64, len: u64| addr.checked_add(len).is_some_and(|end| end <= END);
+    // A range that ends outside of user space is refused, or gone through up to the first hole, which is below END.
+    let range = |addr: u64, len: u64| below(addr, len) || addr < END && addr.checked_add(len).is_none_or(|end| end > 1 << 47);
+    let buffer = |buf: UserBuf, len: u64| match buf {
+        UserBuf::Addr(addr) => range(addr, len),
+        UserBuf::Fill(_) => true,
+    };
+    let in_range = match *op {
+        Op::Pread { buf, count, offset, .. } | Op::Pwrite { buf, count, offset, .. } => {
+            // The offset is an address if the file is /proc/self/mem.
+            buffer(buf, count) && range(offset, count)
+        }
+        Op::Mmap { addr, len, .. }
+        | Op::Munmap { addr, len }
+        | Op::Mprotect { addr, len, .. }
+        | Op::Mlock { addr, len }
+        | Op::Munlock { addr, len }
+        | Op::Mincore { addr, len } => range(addr, len),
+        // This goes on behind holes.
+        Op::Madvise { addr, len, .. } => below(addr, len) || addr.checked_add(len).is_none(),
+        Op::Mremap { old, old_len, new_len, new, .. } => {
+            range(old, old_len) && range(old, new_len) && new.is_none_or(|new| range(new, new_len))
+        }
+        Op::Load { addr } | Op::Store { addr, .. } => below(addr, 1),
+        Op::UffdRegister { start, len, .. }
+        | Op::UffdUnregister { start, len, .. }
+        | Op::UffdZeropage { start, len, .. }
+        | Op::UffdContinue { start, len, .. }
+        | Op::UffdPoison { start, len, .. }
+        | Op::UffdWriteprotect { start, len, .. } => range(start, len),
+        Op::UffdCopy { dst, src, len, .. } => range(dst, len) && buffer(src, len),
+        _ => true,
+    };
+    in_range && fd_of(op).is_none_or(|fd| fd >= FIRST_FD)
+}
+
+impl Process {
+    fn start(bench: &Bench, initial: usize) -> Result<Process, Stopped> {
         let machine = |e: std::io::Error| Stopped::Machine(format!("fork: {e}"));
         for slot in bench.slots.iter() {
             slot.reset();
@@ -138,29 +229,150 @@ impl<'b> Tested<'b> {
             Forked::Child => tested(bench, initial),
             Forked::Parent(pid) => pid,
         };
-        let executors = (0..threads)
-            .map(|_| Executor { op: None, child: None, beside: false, wchan: None, alive: false, tid: 0, pid: 0 })
-            .collect();
-        let mut tested = Tested { bench, pid, executors };
+        let opened = sys::pidfd(pid).and_then(|pidfd| Ok((pidfd, File::open(format!("/proc/{pid}/maps"))?)));
+        let (pidfd, maps) = opened.map_err(|e| {
+            end(pid);
+            machine(e)
+        })?;
+        let mut process = Process { pid, pidfd, executors: Vec::new(), subject: None, maps, own: Vec::new() };
         let since = Instant::now();
         for me in (0..initial).chain([EYE]) {
-            while bench.slots[me].tid() == 0 {
+            let slot = &bench.slots[me];
+            while slot.tid() == 0 {
                 sys::sched_yield();
-                if since.elapsed() > PATIENCE || sys::wait(pid as i32, false).is_some() {
+                if since.elapsed() > PATIENCE || sys::ended(&[process.pidfd.as_fd()])[0] {
                     return Err(Stopped::Machine("the tested process did not start".to_owned()));
                 }
             }
             if me != EYE {
-                tested.adopt(me);
+                process.executors.push(Executor { alive: true, tid: slot.tid(), pid: slot.pid(), ..Executor::default() });
             }
         }
-        Ok(tested)
+        process.own = process.mappings().unwrap_or_default();
+        Ok(process)
+    }
+
+    /// What `maps` says.
+    fn mappings(&self) -> Option<Vec<u8>> {
+        let mut text = vec![0; 16 << 10];
+        let mut len = 0;
+        loop {
+            match self.maps.read_at(&mut text[len..], len as u64).ok()? {
+                0 => break,
+                n => len += n,
+            }
+            if len == text.len() {
+                text.resize(2 * len, 0);
+            }
+        }
+        text.truncate(len);
+        Some(text)
+    }
+
+    /// Has it the mappings that it began with, and no descriptor but the standard ones?
+    fn is_as_it_was(&self) -> bool {
+        let descriptors = || Some(std::fs::read_dir(format!("/proc/{}/fd", self.pid)).ok()?.count());
+        self.mappings().is_some_and(|now| now == self.own) && descriptors() == Some(3)
+    }
+}
+
+/// End a process that leads a group, and the group.
+fn end(pid: u32) {
+    sys::kill(-(pid as i32), libc::SIGKILL);
+    sys::kill(pid as i32, libc::SIGKILL);
+    sys::wait(pid as i32, true);
+    // Its children are ours now, for this is the first process of its PID namespace.
+    while sys::wait(-1, false).is_some() {}
+}
+
+impl Drop for Process {
+    /// Nothing of it stays behind.
+    fn drop(&mut self) {
+        end(self.pid);
+    }
+}
+
+impl<'b> Tested<'b> {
+    /// Begin with `threads`, of which the first `initial` exist from the beginning. A process is forked if there is none to be used
+    /// again, or if it must be `new`.
+    pub fn start(bench: &'b Bench, threads: usize, initial: usize, new: bool) -> Result<Tested<'b>, Stopped> {
+        let again = bench.standby.take().filter(|p| !new && p.executors.len() == initial);
+        let mut process = match again {
+            Some(process) => process,
+            None => Process::start(bench, initial)?,
+        };
+        let mut executors = std::mem::take(&mut process.executors);
+        executors.resize_with(threads, Executor::default);
+        let pid = process.pid;
+        Ok(Tested { bench, pid, process: Some(process), executors, children: Vec::new(), initial, spoiled: false })
+    }
+
+    /// Use the process again, if nothing of this scenario is left in it.
+    pub fn give_back(mut self, scenario: &Scenario, subject: Option<Subject>) {
+        // Whoever is in one of these gets out of it when the userfaultfd is closed.
+        let wakes = |op: &Op| {
+            matches!(
+                op,
+                Op::Load { .. } | Op::Store { .. } | Op::Pread { .. } | Op::Pwrite { .. } | Op::Mlock { .. } | Op::Madvise { .. }
+            )
+        };
+        let (own, others) = self.executors.split_at(self.initial);
+        let sound =
+            !self.spoiled && own.iter().all(|e| e.op.as_ref().is_none_or(wakes)) && scenario.calls().all(|c| is_tame(&c.op));
+        let eye = &self.bench.slots[EYE];
+        if !sound {
+            return;
+        }
+        for (pid, _) in &self.children {
+            sys::kill(*pid as i32, libc::SIGKILL);
+        }
+        if !eye.post(Job::Tidy, 0) {
+            return;
+        }
+        let busy = |me: usize| self.executors[me].op.is_some() && self.bench.slots[me].is_busy();
+        let is_there = |(pid, pidfd): &(u32, OwnedFd)| {
+            !sys::ended(&[pidfd.as_fd()])[0] || std::path::Path::new(&format!("/proc/{pid}")).exists()
+        };
+        let since = Instant::now();
+        sys::sched_yield();
+        while eye.is_busy() || (0..self.initial).any(busy) || self.children.iter().any(is_there) {
+            match since.elapsed() {
+                waited if waited > TIDYING => return,
+                // To unmount a file system takes the kernel's own threads, which are not urgent.
+                waited if waited > Duration::from_micros(100) => std::thread::sleep(Duration::from_micros(100)),
+                _ => sys::sched_yield(),
+            }
+        }
+        for me in self.initial..self.initial + others.len() {
+            self.bench.slots[me].reset();
+        }
+        self.children.clear();
+        let Some(mut process) = self.process.take() else { return };
+        self.executors.truncate(self.initial);
+        for e in &mut self.executors {
+            (e.op, e.child) = (None, None);
+        }
+        process.executors = std::mem::take(&mut self.executors);
+        process.subject = subject;
+        if process.is_as_it_was() {
+            *self.bench.standby.borrow_mut() = Some(process);
+        }
+    }
+
+    /// What the process is looked at through, if that is at hand.
+    pub fn subject(&mut self) -> Option<Subject> {
+        self.process.as_mut()?.subject.take()
     }
 
     fn adopt(&mut self, me: usize) {
         let slot = &self.bench.slots[me];
         let e = &mut self.executors[me];
         (e.alive, e.tid, e.pid) = (true, slot.tid(), slot.pid());
+        match sys::pidfd(e.pid) {
+            Ok(pidfd) => self.children.push((e.pid, pidfd)),
+            // It cannot be seen to end.
+            Err(_) => self.spoiled = true,
+        }
     }
 
     /// Is there such a thread, with nothing to do?
@@ -179,13 +391,18 @@ impl<'b> Tested<'b> {
             Op::Fstatfs { fd } => target(fd).is_ok_and(|t| t.starts_with("/dev/zero")),
             _ => false,
         };
-        if !self.bench.slots[thread].post(op, child.unwrap_or(0) as u32) {
+        if !self.bench.slots[thread].post(Job::Op(*op), child.unwrap_or(0) as u32) {
             return false;
         }
         let e = &mut self.executors[thread];
         e.op = Some(*op);
         e.child = child;
         e.beside = beside;
+        self.spoiled |= match op {
+            Op::Exit => thread < self.initial,
+            Op::Kill { fatal, .. } => *fatal,
+            _ => false,
+        };
         true
     }
 
@@ -210,19 +427,24 @@ impl<'b> Tested<'b> {
         self.executors.iter().enumerate().filter_map(|(me, e)| Some((me, e.op.as_ref().filter(|_| e.alive)?)))
     }
 
-    /// mincore(2), called in the first process.
-    pub fn mincore(&self, addr: u64, pages: usize) -> Option<Vec<bool>> {
+    /// mincore(2), called in the first process, of ranges of so many pages: a byte a page, [`UNKNOWN`] where it says nothing.
+    pub fn mincore(&self, ranges: &[(u64, u64)]) -> Vec<u8> {
         let slot = &self.bench.slots[EYE];
-        slot.post(&Op::Mincore { addr, len: (pages as u64) << 12 }, 0);
-        let since = Instant::now();
-        while slot.is_busy() {
-            sys::sched_yield();
-            if since.elapsed() > PATIENCE {
-                return None;
+        let mut all = Vec::new();
+        for ranges in ranges.chunks(RANGES) {
+            let pages: usize = ranges.iter().map(|&(_, pages)| pages as usize).sum();
+            let since = Instant::now();
+            let mut posted = slot.post_incore(ranges);
+            while posted && slot.is_busy() {
+                sys::sched_yield();
+                posted = since.elapsed() < PATIENCE;
             }
+            let said = if posted { slot.data(pages) } else { Vec::new() };
+            let unknown = pages - said.len();
+            all.extend(said);
+            all.extend(std::iter::repeat_n(UNKNOWN, unknown));
         }
-        let raw = slot.take()?;
-        (raw.ret == 0).then(|| slot.data(pages).into_iter().map(|b| b & 1 != 0).collect())
+        all
     }
 
     fn wchan(&mut self, me: usize) -> Option<String> {
@@ -236,10 +458,15 @@ impl<'b> Tested<'b> {
     }
 
     /// State letter of a thread in /proc.
-    fn state(&self, me: usize) -> Option<char> {
-        let e = &self.executors[me];
-        let stat = std::fs::read_to_string(format!("/proc/{}/task/{}/stat", e.pid, e.tid)).ok()?;
-        stat.rsplit(") ").next()?.chars().next()
+    fn state(&mut self, me: usize) -> Option<char> {
+        let e = &mut self.executors[me];
+        if e.stat.is_none() {
+            e.stat = File::open(format!("/proc/{}/task/{}/stat", e.pid, e.tid)).ok();
+        }
+        let mut text = [0u8; 512];
+        let n = e.stat.as_ref()?.read_at(&mut text, 0).ok()?;
+        let name = text[..n].iter().rposition(|b| *b == b')')?;
+        text[..n].get(name + 2).map(|b| char::from(*b))
     }
 
     fn standing(&mut self, me: usize) -> Standing {
@@ -252,7 +479,7 @@ impl<'b> Tested<'b> {
         }
         match self.state(me) {
             // The first thread may be dead before the others, which still have the memory.
-            None | Some('Z' | 'X') if !is_gone(self.executors[me].pid) => Standing::Moving,
+            None | Some('Z' | 'X') if !self.is_gone(self.executors[me].pid) => Standing::Moving,
             None | Some('Z' | 'X') => Standing::Dead,
             Some('S' | 'D') => Standing::Asleep,
             _ => Standing::Moving,
@@ -261,10 +488,14 @@ impl<'b> Tested<'b> {
 
     /// Wait until nothing moves any more.
     pub fn settle(&mut self) -> Result<(), Stopped> {
+        sys::sched_yield();
+        // Who has no job only waits for one.
+        if (0..self.executors.len()).all(|me| self.executors[me].op.is_none() || !self.bench.slots[me].is_busy()) {
+            return Ok(());
+        }
         let since = Instant::now();
         let mut last: Vec<Standing> = Vec::new();
         let mut still_since = Instant::now();
-        sys::sched_yield();
         loop {
             let now: Vec<Standing> = (0..self.executors.len()).map(|me| self.standing(me)).collect();
             let moving = now.iter().any(|s| matches!(s, Standing::Moving));
@@ -278,8 +509,13 @@ impl<'b> Tested<'b> {
             last = now;
             if moving || asleep {
                 sys::sched_yield();
-                if since.elapsed() > Duration::from_millis(5) {
-                    std::thread::sleep(Duration::from_micros(500));
+                match since.elapsed() {
+                    waited if waited > Duration::from_millis(5) => std::thread::sleep(Duration::from_micros(500)),
+                    // What it sleeps for may take the kernel's own threads, which are not urgent.
+                    waited if !moving && waited > Duration::from_micros(50) => {
+                        std::thread::sleep(Duration::from_micros(50));
+                    }
+                    _ => {}
                 }
             }
             if since.elapsed() > PATIENCE {
@@ -340,12 +576,21 @@ impl<'b> Tested<'b> {
             all.push((me, Some(outcome)));
         }
         // A process may have died while all its threads were idle, by a signal from another one.
-        for (me, pid) in self.processes() {
-            if is_gone(pid) {
-                self.bury(me);
-            }
+        let (pids, pidfds): (Vec<u32>, Vec<_>) = self.pidfds().unzip();
+        for (pid, _) in pids.into_iter().zip(sys::ended(&pidfds)).filter(|(_, ended)| *ended) {
+            self.executors.iter_mut().filter(|e| e.pid == pid).for_each(|e| e.alive = false);
         }
         Ok(all)
+    }
+
+    fn pidfds(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        let first = self.process.iter().map(|p| (p.pid, p.pidfd.as_fd()));
+        first.chain(self.children.iter().map(|(pid, fd)| (*pid, fd.as_fd())))
+    }
+
+    /// Has the process ended, with all its threads?
+    fn is_gone(&self, pid: u32) -> bool {
+        self.pidfds().find(|(of, _)| *of == pid).is_none_or(|(_, fd)| sys::ended(&[fd])[0])
     }
 
     fn thread_of(&self, tid: u32) -> Option<u8> {
@@ -433,24 +678,12 @@ impl<'b> Tested<'b> {
     }
 }
 
-/// Has the process ended, with all its threads?
-fn is_gone(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    let dead = stat.rsplit(") ").next().is_some_and(|s| s.starts_with(['Z', 'X']));
-    dead && std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |dir| dir.count()) <= 1
-}
-
 impl Drop for Tested<'_> {
     /// Nothing of it stays behind.
     fn drop(&mut self) {
-        sys::kill(-(self.pid as i32), libc::SIGKILL);
-        sys::kill(self.pid as i32, libc::SIGKILL);
-        sys::wait(self.pid as i32, true);
-        // Its children are ours now, for this is the first process of its PID namespace.
-        while sys::wait(-1, false).is_some() {}
-        let children: Vec<u32> = self.executors.iter().filter(|e| e.pid != 0 && e.pid != self.pid).map(|e| e.pid).collect();
-        for pid in children {
-            sys::kill(pid as i32, libc::SIGKILL);
+        self.process = None;
+        for (pid, _) in &self.children {
+            sys::kill(*pid as i32, libc::SIGKILL);
             while std::path::Path::new(&format!("/proc/{pid}")).exists() && sys::wait(-1, false).is_none() {
                 sys::sched_yield();
             }

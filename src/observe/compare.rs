@@ -38,13 +38,20 @@ impl fmt::Display for Key {
 
 /// The differences of one thing.
 struct Facts<'a> {
-    of: String,
+    /// The thing; a whole moment has none.
+    of: Option<Key>,
+    /// One of its mappings.
+    range: Option<(u64, u64)>,
     found: &'a mut Vec<Difference>,
 }
 
 impl Facts<'_> {
     fn push(&mut self, kind: &str, model: String, kernel: String) {
-        let what = if self.of.is_empty() { kind.to_owned() } else { format!("{}: {kind}", self.of) };
+        let what = match (self.of, self.range) {
+            (None, _) => kind.to_owned(),
+            (Some(of), None) => format!("{of}: {kind}"),
+            (Some(of), Some((start, end))) => format!("{of} {start:#x}-{end:#x}: {kind}"),
+        };
         self.found.push(Difference { what, kind: kind.to_owned(), model, kernel });
     }
 
@@ -120,41 +127,60 @@ impl Fact for String {
 /// What differs between two moments of the same step. Facts that only one side can see, or that may be anything, do not.
 pub fn compare(model: &Moment, kernel: &Moment) -> Vec<Difference> {
     let mut found = Vec::new();
-    let mut facts = Facts { of: String::new(), found: &mut found };
+    let mut facts = Facts { of: None, range: None, found: &mut found };
     let outcome = |o: &Option<Outcome>| o.as_ref().map_or("none".to_owned(), |o| format!("{o:?}"));
-    facts.exact("outcome", &outcome(&model.outcome), &outcome(&kernel.outcome));
+    if model.outcome != kernel.outcome {
+        facts.push("outcome", outcome(&model.outcome), outcome(&kernel.outcome));
+    }
     // Which of several threads comes first is not for either side to decide.
-    let sorted = |m: &Moment| {
-        let mut all: Vec<(usize, String)> = m.resumed.iter().map(|(t, o)| (*t, format!("{o:?}"))).collect();
-        all.sort();
-        all.iter().map(|(t, o)| format!("thread {t} {o}")).collect::<Vec<_>>().join(", ")
-    };
-    facts.exact("resumed", &sorted(model), &sorted(kernel));
-    let blocked = |m: &Moment| {
-        let mut all = m.blocked.clone();
-        all.sort_unstable();
-        all.iter().map(|t| format!("thread {t}")).collect::<Vec<_>>().join(", ")
-    };
-    facts.exact("blocked", &blocked(model), &blocked(kernel));
-    found.extend(compare_seen(&model.seen, &kernel.seen));
+    if model.resumed != kernel.resumed {
+        let sorted = |m: &Moment| {
+            let mut all: Vec<(usize, String)> = m.resumed.iter().map(|(t, o)| (*t, format!("{o:?}"))).collect();
+            all.sort();
+            all.iter().map(|(t, o)| format!("thread {t} {o}")).collect::<Vec<_>>().join(", ")
+        };
+        facts.exact("resumed", &sorted(model), &sorted(kernel));
+    }
+    if model.blocked != kernel.blocked {
+        let blocked = |m: &Moment| {
+            let mut all = m.blocked.clone();
+            all.sort_unstable();
+            all.iter().map(|t| format!("thread {t}")).collect::<Vec<_>>().join(", ")
+        };
+        facts.exact("blocked", &blocked(model), &blocked(kernel));
+    }
+    find(&model.seen, &kernel.seen, &mut found);
     found
 }
 
 /// What differs between two observations.
 pub fn compare_seen(model: &Observation, kernel: &Observation) -> Vec<Difference> {
     let mut found = Vec::new();
-    let mut keys: Vec<Key> = model.0.keys().chain(kernel.0.keys()).copied().collect();
-    keys.sort_unstable();
-    keys.dedup();
-    for key in keys {
-        compare_one(key, model.0.get(&key), kernel.0.get(&key), &mut found);
-    }
+    find(model, kernel, &mut found);
     found
+}
+
+fn find(model: &Observation, kernel: &Observation, found: &mut Vec<Difference>) {
+    let (mut models, mut kernels) = (model.0.iter().peekable(), kernel.0.iter().peekable());
+    loop {
+        // The lower key first: both are sorted.
+        let key = match (models.peek(), kernels.peek()) {
+            (Some((m, _)), Some((k, _))) => **m.min(k),
+            (Some((key, _)), None) | (None, Some((key, _))) => **key,
+            (None, None) => return,
+        };
+        let m = models.next_if(|(k, _)| **k == key).map(|(_, seen)| seen);
+        let k = kernels.next_if(|(k, _)| **k == key).map(|(_, seen)| seen);
+        compare_one(key, m, k, found);
+    }
 }
 
 /// What differs of one thing. None: it is not there.
 pub fn compare_one(key: Key, model: Option<&Seen>, kernel: Option<&Seen>, found: &mut Vec<Difference>) {
-    let mut facts = Facts { of: key.to_string(), found };
+    if model == kernel {
+        return;
+    }
+    let mut facts = Facts { of: Some(key), range: None, found };
     match (model, kernel) {
         (Some(Seen::File(m)), Some(Seen::File(k))) => file(&mut facts, m, k),
         (Some(Seen::FilePage(m)), Some(Seen::FilePage(k))) => file_page(&mut facts, m, k),
@@ -210,16 +236,16 @@ fn page(facts: &mut Facts<'_>, m: &PageSeen, k: &PageSeen) {
 }
 
 fn vmas(facts: &mut Facts<'_>, m: &[VmaSeen], k: &[VmaSeen]) {
-    let ranges = |all: &[VmaSeen]| all.iter().map(|v| format!("{:#x}-{:#x}", v.start, v.end)).collect::<Vec<_>>().join(" ");
-    let (mr, kr) = (ranges(m), ranges(k));
-    facts.exact("mappings", &mr, &kr);
-    if mr != kr {
+    if !m.iter().map(|v| (v.start, v.end)).eq(k.iter().map(|v| (v.start, v.end))) {
+        let ranges = |all: &[VmaSeen]| all.iter().map(|v| format!("{:#x}-{:#x}", v.start, v.end)).collect::<Vec<_>>().join(" ");
+        facts.push("mappings", ranges(m), ranges(k));
         return;
     }
-    let of = std::mem::take(&mut facts.of);
     for (m, k) in m.iter().zip(k) {
-        facts.of = format!("{of} {:#x}-{:#x}", m.start, m.end);
-        facts.exact("rights", &rights(m), &rights(k));
+        facts.range = Some((m.start, m.end));
+        if (m.prot, m.shared) != (k.prot, k.shared) {
+            facts.exact("rights", &rights(m), &rights(k));
+        }
         facts.exact("VmFlags um", &m.missing, &k.missing);
         facts.exact("VmFlags uw", &m.wp, &k.wp);
         facts.exact("VmFlags ui", &m.minor, &k.minor);
@@ -230,7 +256,6 @@ fn vmas(facts: &mut Facts<'_>, m: &[VmaSeen], k: &[VmaSeen]) {
         facts.envelope("Shared_Clean/Shared_Dirty/Private_Clean/Private_Dirty", &m.kinds, &k.kinds);
         facts.exact("Swap", &m.swap, &k.swap);
     }
-    facts.of = of;
 }
 
 /// `rw-s`.

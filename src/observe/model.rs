@@ -65,7 +65,7 @@ fn seen<T>(value: Option<T>) -> Envelope<T> {
 impl Observer {
     /// Look. `subjects` are the processes that are alive, the first process of the scenario first (if it is).
     pub fn look(&mut self, k: &Kernel, subjects: &[Subject]) -> Observation {
-        let mut seen = Observation::default();
+        let mut seen = Vec::new();
         let first = subjects.first().filter(|s| s.who == 0);
         self.remember_files(k, first.map(|s| s.task));
         let mut view = View::default();
@@ -74,13 +74,13 @@ impl Observer {
         let look = Look { k, copy: k.clone(), view, observer: self };
         if let Some(first) = first {
             for (&fd, &inode) in &self.files {
-                look.file(first.task, fd, inode, &mut seen.0);
+                look.file(first.task, fd, inode, &mut seen);
             }
         }
         for subject in subjects {
-            look.process(*subject, &mut seen.0);
+            look.process(*subject, &mut seen);
         }
-        seen
+        Observation(seen.into_iter().collect())
     }
 
     /// A file keeps the descriptor under which it was opened first. It is looked at as long as the first process has it open or
@@ -139,14 +139,12 @@ fn mm_of(s: &State, task: TaskId) -> Option<MmId> {
 }
 
 impl Look<'_> {
-    fn file(&self, task: TaskId, fd: Fd, inode: InodeId, seen_all: &mut BTreeMap<Key, Seen>) {
+    fn file(&self, task: TaskId, fd: Fd, inode: InodeId, seen_all: &mut Vec<(Key, Seen)>) {
         let Some((size, blocks)) = at_once(&self.copy, task, shmem_getattr(&self.copy, inode)) else { return };
         let s = self.k.s();
         let Some(i) = s.inodes.get(inode) else { return };
-        seen_all.insert(
-            Key::File(fd),
-            Seen::File(FileSeen { size, blocks: Envelope::Is(blocks), swapped: Envelope::Is(i.info.swapped as u64) }),
-        );
+        let file = FileSeen { size, blocks: Envelope::Is(blocks), swapped: Envelope::Is(i.info.swapped as u64) };
+        seen_all.push((Key::File(fd), Seen::File(file)));
         let file = s.files.iter().find(|(_, f)| f.kind == FileKind::Inode(inode)).map(|(id, _)| id);
         for index in looked_at(0..max_off(size)) {
             let slot = i.i_pages.get(index as u32);
@@ -167,17 +165,17 @@ impl Look<'_> {
                 mincore: seen(mincore),
                 bytes: seen(bytes),
             };
-            seen_all.insert(Key::FilePage(fd, index), Seen::FilePage(page));
+            seen_all.push((Key::FilePage(fd, index), Seen::FilePage(page)));
         }
     }
 
-    fn process(&self, subject: Subject, seen_all: &mut BTreeMap<Key, Seen>) {
+    fn process(&self, subject: Subject, seen_all: &mut Vec<(Key, Seen)>) {
         let Subject { who, task } = subject;
         let s = self.k.s();
         let Some(mm) = mm_of(&s, task) else { return };
         let Some(m) = s.mms.get(mm) else { return };
         let vmas: Vec<&Vma> = m.mmap.iter().filter_map(|&v| s.vmas.get(v)).collect();
-        seen_all.insert(Key::Vmas(who), Seen::Vmas(vmas.iter().map(|v| self.vma(&s, v)).collect()));
+        seen_all.push((Key::Vmas(who), Seen::Vmas(vmas.iter().map(|v| self.vma(&s, v)).collect())));
         let count = |c: MmCounter| match self.k.has(Delta::RSS_SUMMED) {
             true => Envelope::Is(i64::from(m.rss_stat[c as usize])),
             false => Envelope::Any,
@@ -187,14 +185,19 @@ impl Look<'_> {
             shmem: count(MmCounter::MM_SHMEMPAGES),
             swap: count(MmCounter::MM_SWAPENTS),
         };
-        seen_all.insert(Key::Rss(who), Seen::Rss(rss));
+        seen_all.push((Key::Rss(who), Seen::Rss(rss)));
         for vma in vmas {
-            for page in looked_at(vma.vm_start / PAGE_SIZE..vma.vm_end / PAGE_SIZE) {
+            let pages = vma.vm_start / PAGE_SIZE..vma.vm_end / PAGE_SIZE;
+            let incore = |addr, len| at_once(&self.copy, task, sys_mincore(&self.copy, addr, len))?.ok();
+            let all = (pages.end - pages.start <= 2 * EDGE).then(|| incore(vma.vm_start, vma.vm_end - vma.vm_start));
+            for page in looked_at(pages.clone()) {
                 let addr = page * PAGE_SIZE;
-                let incore = at_once(&self.copy, task, sys_mincore(&self.copy, addr, PAGE_SIZE));
-                let incore = incore.and_then(|r| r.ok()?.first().copied());
+                let incore = match &all {
+                    Some(all) => all.as_ref().and_then(|all| all.get((page - pages.start) as usize).copied()),
+                    None => incore(addr, PAGE_SIZE).and_then(|one| one.first().copied()),
+                };
                 let page = PageSeen { mincore: seen(incore), ..self.page(&s, vma, pte_of(&s, mm, addr)) };
-                seen_all.insert(Key::Page(who, addr), Seen::Page(page));
+                seen_all.push((Key::Page(who, addr), Seen::Page(page)));
             }
         }
     }
