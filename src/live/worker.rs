@@ -214,6 +214,7 @@ fn is_tame(op: &Op) -> bool {
         | Op::UffdPoison { start, len, .. }
         | Op::UffdWriteprotect { start, len, .. } => range(start, len),
         Op::UffdCopy { dst, src, len, .. } => range(dst, len) && buffer(src, len),
+        Op::UffdMove { dst, src, len, .. } => range(dst, len) && range(src, len),
         _ => true,
     };
     in_range && fd_of(op).is_none_or(|fd| fd >= FIRST_FD)
