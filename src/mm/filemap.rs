@@ -5,9 +5,9 @@ use crate::event::{Event, Symptom};
 use crate::flags::*;
 use crate::kernel::*;
 use crate::mm::locking::{lock_page, mmap_read_unlock, trylock_page, unlock_page};
-use crate::mm::memory::{VmFaultCtx, do_set_pte};
+use crate::mm::memory::{VmFaultCtx, do_set_pte, install_prealloc_pte};
 use crate::mm::page::*;
-use crate::mm::pgtable::{PteRef, pmd_none, pte_alloc, pte_none, pte_offset_map_lock, pte_unmap_unlock, ptep_get};
+use crate::mm::pgtable::{PteRef, pmd_none, pte_none, pte_offset_map_lock, pte_unmap_unlock, ptep_get};
 use crate::point::{Touch, die, point, point_then, spin};
 use crate::shmem::inode::{file_inode, i_size_read};
 use crate::{BUG_ON, VM_BUG_ON, WARN_ON_ONCE};
@@ -184,13 +184,13 @@ pub async fn find_lock_page(k: &Kernel, mapping: InodeId, index: u64) -> Option<
 /// Make sure there is a PTE table to map into.
 ///
 /// Kernel:   mm/filemap.c:filemap_map_pmd @ v5.14
-/// Fidelity: TRIMMED(huge pages; the table that the caller preallocated is installed already, so nothing is left to do)
+/// Fidelity: TRIMMED(huge pages)
 /// Locks:    mmap_lock read held
 /// Errors:   true would be VM_FAULT_NOPAGE at the caller
-async fn filemap_map_pmd(k: &Kernel, vmf: &VmFaultCtx) -> bool {
+fn filemap_map_pmd(k: &Kernel, vmf: &mut VmFaultCtx) -> bool {
     let Some(pmd) = vmf.pmd else { return true };
     if pmd_none(k, pmd) {
-        return !pte_alloc(k, k.vma(vmf.vma).vm_mm, pmd).await;
+        install_prealloc_pte(k, vmf, pmd);
     }
     false
 }
@@ -269,7 +269,7 @@ pub async fn filemap_map_pages(k: &Kernel, vmf: &mut VmFaultCtx, start_pgoff: u6
     let Some(first) = next_uptodate_page(k, mapping, &mut xa_index, end_pgoff).await else { return ret };
     let mut page = first;
 
-    if filemap_map_pmd(k, vmf).await {
+    if filemap_map_pmd(k, vmf) {
         unlock_page(k, page);
         put_page(k, page);
         return VM_FAULT_NOPAGE;

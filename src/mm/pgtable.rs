@@ -208,15 +208,23 @@ async fn alloc_table(k: &Kernel, mm: MmId, parent: TableId, idx: u32, level: u8,
     if let Some(t) = child(k, parent, idx) {
         return Some(t);
     }
-    // Page tables are not made of the model's frames. Without any limit, populating a huge mapping with the zero page would
-    // take all memory of the machine that runs the model.
-    if k.s().tables.len() >= MAX_TABLES {
+    if too_many_tables(k) {
         return None;
     }
+    Some(install_table(k, mm, parent, idx, level))
+}
+
+/// Page tables are not made of the model's frames. Without any limit, populating a huge mapping with the zero page would take all
+/// memory of the machine that runs the model.
+fn too_many_tables(k: &Kernel) -> bool {
+    k.s().tables.len() >= MAX_TABLES
+}
+
+fn install_table(k: &Kernel, mm: MmId, parent: TableId, idx: u32, level: u8) -> TableId {
     let table = k.sm().tables.insert(PageTable { level, ..PageTable::default() });
     k.table_mut(parent).entries.set(idx, Some(PtEntry::Table(table)));
     k.mm_mut(mm).pgtables += 1;
-    Some(table)
+    table
 }
 
 /// The level-2 entry for `addr`, making the upper tables. None: out of memory.
@@ -248,6 +256,17 @@ pub async fn pte_alloc(k: &Kernel, mm: MmId, pmd: Pmd) -> bool {
         Some(_) => true,
         None => alloc_table(k, mm, pmd.table, pmd.idx, 1, "pte_alloc").await.is_some(),
     }
+}
+
+/// `pte_alloc_one`: memory for a PTE table that stands nowhere yet. False: out of memory.
+pub async fn pte_alloc_one(k: &Kernel) -> bool {
+    point(k, Touch::Alloc).await;
+    !k.should_fail("pte_alloc") && !too_many_tables(k)
+}
+
+/// `pmd_populate`: the table that [`pte_alloc_one`] has given.
+pub fn pmd_populate(k: &Kernel, mm: MmId, pmd: Pmd) {
+    install_table(k, mm, pmd.table, pmd.idx, 1);
 }
 
 /// `pte_offset_map`: no lock taken. None if there is no PTE table.

@@ -438,6 +438,7 @@ mod tests {
             orig_pte: PteVal::None,
             page: None,
             cow_page: None,
+            prealloc_pte: false,
         }
     }
 

@@ -67,12 +67,24 @@ pub(super) async fn fault_dirty_shared_page(k: &Kernel, vmf: &VmFaultCtx, page: 
 /// Have a PTE table ready before the fault handler takes page locks.
 ///
 /// Kernel:   mm/memory.c:__do_fault and do_fault_around, "prealloc_pte" @ v5.14
-/// Fidelity: TRIMMED(the table is installed at once: a fault that comes to nothing leaves an empty table behind)
+/// Fidelity: MIRROR
 /// Locks:    mmap_lock held
 /// Errors:   false is VM_FAULT_OOM at the caller
-async fn prealloc_pte(k: &Kernel, vmf: &VmFaultCtx) -> bool {
+async fn prealloc_pte(k: &Kernel, vmf: &mut VmFaultCtx) -> bool {
     let Some(pmd) = vmf.pmd else { return false };
-    pte_alloc(k, k.vma(vmf.vma).vm_mm, pmd).await
+    if pmd_none(k, pmd) && !vmf.prealloc_pte {
+        vmf.prealloc_pte = pte_alloc_one(k).await;
+        return vmf.prealloc_pte;
+    }
+    true
+}
+
+/// Let the table that was allocated before be the one of this entry, if there is still none (`pmd_install`).
+pub(crate) fn install_prealloc_pte(k: &Kernel, vmf: &mut VmFaultCtx, pmd: Pmd) {
+    if pmd_none(k, pmd) {
+        pmd_populate(k, k.vma(vmf.vma).vm_mm, pmd);
+        vmf.prealloc_pte = false;
+    }
 }
 
 /// Ask the file for the page: vmf.page comes back locked, with a reference.
@@ -162,8 +174,12 @@ async fn finish_fault(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
         BUG_ON!(k, true);
         return VM_FAULT_SIGBUS;
     };
-    if pmd_none(k, pmd) && !pte_alloc(k, vma.vm_mm, pmd).await {
-        return VM_FAULT_OOM;
+    if pmd_none(k, pmd) {
+        if vmf.prealloc_pte {
+            install_prealloc_pte(k, vmf, pmd);
+        } else if !pte_alloc(k, vma.vm_mm, pmd).await {
+            return VM_FAULT_OOM;
+        }
     }
     let pte = pte_offset_map_lock(k, pmd, vmf.address).await;
     vmf.pte = Some(pte);
@@ -331,11 +347,14 @@ async fn do_shared_fault(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
 /// Locks:    mmap_lock held, or dropped when the answer has RETRY
 /// Errors:   those of the three ways
 pub(super) async fn do_fault(k: &Kernel, vmf: &mut VmFaultCtx) -> VmFault {
-    if !vmf.flags.contains(FAULT_FLAG_WRITE) {
+    let ret = if !vmf.flags.contains(FAULT_FLAG_WRITE) {
         do_read_fault(k, vmf).await
     } else if !k.vma(vmf.vma).vm_flags.contains(VM_SHARED) {
         do_cow_fault(k, vmf).await
     } else {
         do_shared_fault(k, vmf).await
-    }
+    };
+    // A table that nobody needed is freed.
+    vmf.prealloc_pte = false;
+    ret
 }

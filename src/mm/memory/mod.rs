@@ -10,6 +10,7 @@ mod file;
 mod swapin;
 
 pub use file::do_set_pte;
+pub(crate) use file::install_prealloc_pte;
 
 use crate::flags::*;
 use crate::kernel::*;
@@ -41,6 +42,8 @@ pub struct VmFaultCtx {
     pub page: Option<PageId>,
     /// The private copy that a write to a private file mapping makes.
     pub cow_page: Option<PageId>,
+    /// There is memory for a PTE table, which stands nowhere yet.
+    pub prealloc_pte: bool,
 }
 
 /// Resolve a fault at `address`, which lies in `vma`.
@@ -83,6 +86,7 @@ async fn __handle_mm_fault(k: &Kernel, vma: VmaId, address: u64, flags: FaultFla
         orig_pte: PteVal::None,
         page: None,
         cow_page: None,
+        prealloc_pte: false,
     };
     let mm = k.vma(vma).vm_mm;
     vmf.pmd = mm_alloc_pmd(k, mm, vmf.address).await;
