@@ -128,17 +128,15 @@ impl Sides {
     }
 
     /// The same, where the model's side is known already. Which of several threads that one call wakes comes first is not for either
-    /// side to decide: where two went on at once, the model may take them the other way round.
+    /// side to decide: the model may take them the other way round.
     fn beside(scenario: &Scenario, revision: Revision, model: (Vec<Moment>, Vec<BrokenAt>), kernel: Seen, from: usize) -> Sides {
-        let together = kernel.moments.iter().any(|m| m.resumed.len() > 1).then(|| kernel.clone());
         let sides = Sides::in_order(scenario, model, kernel);
-        match together {
-            Some(kernel) if sides.verdict() == Verdict::Differ => {
-                let other = Sides::in_order(scenario, moments_and_rules(scenario, revision, &[], from, true), kernel);
-                if other.verdict() == Verdict::Agree { other } else { sides }
-            }
-            _ => sides,
+        if sides.verdict() != Verdict::Differ {
+            return sides;
         }
+        let model = moments_and_rules(scenario, revision, &[], from, true);
+        let other = Sides::in_order(scenario, model, sides.kernel.clone());
+        if other.verdict() == Verdict::Agree { other } else { sides }
     }
 
     fn in_order(scenario: &Scenario, (model, broken): (Vec<Moment>, Vec<BrokenAt>), mut kernel: Seen) -> Sides {
