@@ -133,7 +133,7 @@ fn watched_minor_fault(revision: Revision, every: bool) -> (Machine, Watch) {
 }
 
 /// One CONTINUE on a kernel that is up, without rules. The page is unmapped again outside of what is timed.
-#[divan::bench(args = REVISIONS, sample_size = PAGES)]
+#[divan::bench(args = REVISIONS, sample_size = PAGES, sample_count = 2000)]
 fn uffdio_continue(bencher: Bencher, revision: Revision) {
     let (mut machine, _, monitor) = boot(revision);
     for op in setup(PAGES as u64) {
