@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What it answers when the machine cannot be asked.
@@ -22,20 +23,21 @@ fn output(args: &[&str]) -> (Option<i32>, String) {
     (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
 }
 
-/// Can this machine be asked? Says why not.
-fn possible() -> bool {
+/// Can this machine be asked? Says why not. Swap is the machine's, and so are its settings: one test after the other.
+fn possible() -> Option<MutexGuard<'static, ()>> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let (code, text) = output(&["live", "minor-bounce"]);
     if code == Some(NOT_HERE) {
         eprintln!("skipped: {text}");
+        return None;
     }
-    code != Some(NOT_HERE)
+    Some(machine)
 }
 
 #[test]
 fn scenarios_agree_with_the_running_kernel() {
-    if !possible() {
-        return;
-    }
+    let Some(_machine) = possible() else { return };
     for name in
         ["minor-bounce", "missing-copy", "fork-event", "truncate", "validation", "remap-event", "tmpfs-full", "sigbus-feature"]
     {
@@ -47,9 +49,7 @@ fn scenarios_agree_with_the_running_kernel() {
 
 #[test]
 fn a_difference_is_found_and_told() {
-    if !possible() {
-        return;
-    }
+    let Some(_machine) = possible() else { return };
     // Base has neither write protection of shared memory nor CONTINUE of today.
     let (code, text) = output(&["live", "copy-write-protected", "--kernel", "base"]);
     assert_eq!(code, Some(1), "{text}");
@@ -58,9 +58,7 @@ fn a_difference_is_found_and_told() {
 
 #[test]
 fn what_cannot_be_run_says_why() {
-    if !possible() {
-        return;
-    }
+    let Some(_machine) = possible() else { return };
     let (code, text) = output(&["live", "copy-truncate"]);
     assert_eq!(code, Some(NOT_HERE), "{text}");
     assert!(text.contains("not run: a race"), "{text}");
@@ -68,9 +66,7 @@ fn what_cannot_be_run_says_why() {
 
 #[test]
 fn what_was_recorded_is_a_scenario_that_the_model_agrees_with() {
-    if !possible() {
-        return;
-    }
+    let Some(_machine) = possible() else { return };
     let (code, text) = output(&["live", "--record", "minor-bounce"]);
     assert_eq!(code, Some(0), "{text}");
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorded.scn");
@@ -82,9 +78,7 @@ fn what_was_recorded_is_a_scenario_that_the_model_agrees_with() {
 
 #[test]
 fn random_programs_run() {
-    if !possible() {
-        return;
-    }
+    let Some(_machine) = possible() else { return };
     let out = env!("CARGO_TARGET_TMPDIR");
     let (code, text) = output(&["live", "--random", "240", "--seed", "1", "--out", out]);
     if code == Some(NOT_HERE) {
@@ -99,9 +93,7 @@ fn random_programs_run() {
 
 #[test]
 fn a_process_that_is_used_again_answers_as_a_new_one() {
-    if !possible() {
-        return;
-    }
+    let Some(_machine) = possible() else { return };
     let run = |more: &[&str]| {
         let out = env!("CARGO_TARGET_TMPDIR");
         let (_, text) = output(&[&["live", "--random", "400", "--seed", "3", "--out", out], more].concat());
@@ -138,9 +130,7 @@ fn processes(mark: &str) -> Vec<String> {
 
 #[test]
 fn killed_at_any_moment_nothing_stays_behind() {
-    if !possible() {
-        return;
-    }
+    let Some(_machine) = possible() else { return };
     let settings = || {
         ["/proc/sys/vm/page-cluster", "/sys/module/zswap/parameters/enabled"].map(|p| fs::read_to_string(p).unwrap_or_default())
     };
@@ -227,9 +217,7 @@ fn gone(mark: &str) {
 
 #[test]
 fn killed_while_it_swaps_its_guard_takes_swap_away() {
-    if !possible() {
-        return;
-    }
+    let Some(_machine) = possible() else { return };
     for (round, wait) in [0, 30, 300].into_iter().enumerate() {
         let mark = format!("{}/swapping-{}-{round}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
         let Some((mut run, guard, swap)) = with_swap_on(&mark) else { return };
@@ -250,9 +238,7 @@ fn killed_while_it_swaps_its_guard_takes_swap_away() {
 
 #[test]
 fn what_a_killed_run_and_its_killed_guard_leave_the_next_run_undoes() {
-    if !possible() {
-        return;
-    }
+    let Some(_machine) = possible() else { return };
     let mark = format!("{}/both-killed-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
     let Some((mut run, guard, swap)) = with_swap_on(&mark) else { return };
     // Stopped first, so that neither undoes anything when the other dies.
