@@ -426,7 +426,10 @@ async fn on_dev_zero(k: &Kernel, file: FileId, op: &Op) -> Outcome {
 
 /// The ioctls that fill memory, and write an out field.
 fn fills(op: &Op) -> bool {
-    matches!(op, Op::UffdCopy { .. } | Op::UffdZeropage { .. } | Op::UffdContinue { .. } | Op::UffdPoison { .. })
+    matches!(
+        op,
+        Op::UffdCopy { .. } | Op::UffdZeropage { .. } | Op::UffdContinue { .. } | Op::UffdPoison { .. } | Op::UffdMove { .. }
+    )
 }
 
 async fn fill(k: &Kernel, ctx: CtxId, op: &Op, out: &Answer) -> KResult {
@@ -436,6 +439,7 @@ async fn fill(k: &Kernel, ctx: CtxId, op: &Op, out: &Answer) -> KResult {
         Op::UffdZeropage { start, len, mode, .. } => userfaultfd_zeropage(k, ctx, start, len, mode, out).await,
         Op::UffdContinue { start, len, mode, .. } => userfaultfd_continue(k, ctx, start, len, mode, out).await,
         Op::UffdPoison { start, len, mode, .. } => userfaultfd_poison(k, ctx, start, len, mode, out).await,
+        Op::UffdMove { dst, src, len, mode, .. } => uffd::move_pages::userfaultfd_move(k, ctx, dst, src, len, mode, out).await,
         _ => Err(EINVAL),
     }
 }
@@ -447,7 +451,6 @@ async fn on_userfaultfd(k: &Kernel, file: FileId, ctx: CtxId, op: &Op) -> Outcom
         Op::UffdRegister { start, len, mode, .. } => userfaultfd_register(k, ctx, start, len, mode).await,
         Op::UffdUnregister { start, len, .. } => userfaultfd_unregister(k, ctx, start, len).await,
         Op::UffdWake { start, len, .. } => userfaultfd_wake(k, ctx, start, len).await,
-        Op::UffdMove { dst, src, len, mode, .. } => uffd::move_pages::userfaultfd_move(k, ctx, dst, src, len, mode).await,
         Op::UffdWriteprotect { start, len, mode, .. } => userfaultfd_writeprotect(k, ctx, start, len, mode).await,
         Op::UffdRead { .. } => match userfaultfd_ctx_read(k, ctx, k.file(file).nonblock).await {
             Ok(msg) => Outcome::ok(MSG_SIZE as i64).with(Out::Msg(msg)),

@@ -77,7 +77,7 @@ pub(crate) fn in_wait_api(k: &Kernel, ctx: CtxId) -> bool {
 
 /// The look at mmap_changing before an ioctl does anything.
 #[inline]
-fn mmap_changing(k: &Kernel, ctx: CtxId) -> impl Future<Output = bool> {
+pub(crate) fn mmap_changing(k: &Kernel, ctx: CtxId) -> impl Future<Output = bool> {
     point_then(k, Touch::ReadCtx(ctx), move || {
         let changing = k.ctx(ctx).mmap_changing != 0;
         if changing {
@@ -88,7 +88,7 @@ fn mmap_changing(k: &Kernel, ctx: CtxId) -> impl Future<Output = bool> {
 }
 
 /// The answer of a fill then. UFFDIO_EAGAIN_OUT: in the out field too, so that a monitor that looks there first sees it.
-fn again(k: &Kernel, out: &Answer) -> KResult {
+pub(crate) fn again(k: &Kernel, out: &Answer) -> KResult {
     if k.has(Delta::UFFDIO_EAGAIN_OUT) {
         out.put_user(Out::Done(-EAGAIN.num()));
     }

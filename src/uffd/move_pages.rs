@@ -24,9 +24,9 @@ use crate::mm::rmap::{anon_vma_prepare, linear_page_index, page_move_anon_rmap};
 use crate::mm::swap_state::lookup_swap_cache;
 use crate::mm::swapfile::get_swap_device;
 use crate::point::{Touch, point, spin};
-use crate::syscall::{Out, Outcome};
+use crate::syscall::{Answer, Out};
 use crate::uffd::handle::wake_userfault;
-use crate::uffd::ioctl::in_wait_api;
+use crate::uffd::ioctl::{again, in_wait_api, mmap_changing};
 use crate::uffd::register::validate_range;
 
 /// `UFFDIO_MOVE_MODE_DONTWAKE`.
@@ -41,54 +41,56 @@ pub const UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES: u64 = 1 << 1;
 /// Locks:    takes and drops mmap_lock for reading, then fault_pending_wqh.lock
 /// Errors:   EINVAL before UFFDIO_API, unknown to the kernel, another process's memory, bad range or mode; EAGAIN an event is pending,
 ///           or part was done; ESRCH the mm is gone; the rest from move_pages
-pub async fn userfaultfd_move(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u64, mode: u64) -> Outcome {
+pub async fn userfaultfd_move(k: &Kernel, ctx: CtxId, dst: u64, src: u64, len: u64, mode: u64, out: &Answer) -> KResult {
     let _f = k.enter("userfaultfd_move", || format!("dst={dst:#x} src={src:#x} len={len:#x} mode={mode:#x}"));
     if in_wait_api(k, ctx) {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     if !k.has(Delta::UFFD_FEATURE_MOVE) {
         k.branch("no such ioctl: -EINVAL");
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
-    point(k, Touch::ReadCtx(ctx)).await;
-    if k.ctx(ctx).mmap_changing != 0 {
-        k.branch("an event waits to be read: -EAGAIN");
-        return Outcome::err(EAGAIN).with(Out::Done(-EAGAIN.num()));
+    if mmap_changing(k, ctx).await {
+        return again(k, out);
     }
     let mm = k.ctx(ctx).mm.unwrap_or(MmId::DANGLING);
     if Some(mm) != k.current_mm() {
         k.branch("the memory of another process: -EINVAL");
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     if let Err(e) = validate_range(k, dst, len) {
-        return Outcome::err(e);
+        return Err(e);
     }
     if let Err(e) = validate_range(k, src, len) {
-        return Outcome::err(e);
+        return Err(e);
     }
     if mode & !(UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES | UFFDIO_MOVE_MODE_DONTWAKE) != 0 {
-        return Outcome::err(EINVAL);
+        return Err(EINVAL);
     }
     if !mmget_not_zero(k, mm) {
-        return Outcome::err(ESRCH);
+        return Err(ESRCH);
     }
     let ret = move_pages(k, ctx, mm, dst, src, len, mode).await;
     mmput(k, mm).await;
 
     let done = match ret {
         Ok(done) => done,
-        Err(e) => return Outcome::err(e).with(Out::Done(-e.num())),
+        Err(e) => {
+            out.put_user(Out::Done(-e.num()));
+            return Err(e);
+        }
     };
+    out.put_user(Out::Done(done as i64));
     // A length of 0 would wake everybody.
     VM_BUG_ON!(k, done == 0);
     if mode & UFFDIO_MOVE_MODE_DONTWAKE == 0 {
         wake_userfault(k, ctx, dst, done).await;
     }
     if done == len {
-        Outcome::ok(0).with(Out::Done(done as i64))
+        Ok(())
     } else {
         k.branch("part of the range was done: -EAGAIN");
-        Outcome::err(EAGAIN).with(Out::Done(done as i64))
+        Err(EAGAIN)
     }
 }
 
@@ -226,7 +228,7 @@ async fn move_pages(k: &Kernel, ctx: CtxId, mm: MmId, dst_start: u64, src_start:
                 break;
             }
 
-            err = move_pages_pte(k, mm, dst_pmd, src_pmd, dst_vma, src_vma, dst_addr, src_addr, holes).await;
+            err = move_pages_pte(k, mm, dst_pmd, src_pmd, dst_vma, dst_addr, src_addr, holes).await;
 
             if k.task(k.current()).fatal_signal_pending {
                 k.branch("a fatal signal is pending: -EINTR");
@@ -413,7 +415,6 @@ async fn move_pages_pte(
     dst_pmd: Pmd,
     src_pmd: Pmd,
     dst_vma: VmaId,
-    _src_vma: VmaId,
     dst_addr: u64,
     src_addr: u64,
     holes: bool,
