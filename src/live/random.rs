@@ -26,7 +26,7 @@ use std::{fs, io};
 
 /// Pages of swap. All tested processes share it, so that no program can fill it.
 const SWAP: u16 = 64;
-/// Workers on each CPU. One waits for locks and wake-ups half of the time.
+/// Workers on each CPU. One waits for locks, wake-ups and unmounts much of the time.
 const PER_CPU: usize = 4;
 /// How many of a kind a worker makes small.
 const SHRUNK: u64 = 1;
