@@ -52,11 +52,17 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// A process that is not as it was after so long is not used again.
 const TIDYING: Duration = Duration::from_millis(200);
 /// A thread that sleeps, waits for no userfault and does not move for so long, while another one is blocked, waits for its lock.
+/// Only where its `wchan` does not say so.
 const LOCK_WAIT: Duration = Duration::from_millis(40);
 
 /// Functions in which a thread waits for somebody who handles userfaults.
 const WAITS: [&str; 5] =
     ["handle_userfault", "userfaultfd_event_wait_completion", "dup_userfault", "userfaultfd_ctx_read", "userfaultfd_read"];
+
+/// Functions in which a thread that sleeps waits for the lock of an inode: `wchan` names who asked for the lock. Only the scenario's
+/// threads take it, and they give it up before they have done.
+const LOCKS: [&str; 6] =
+    ["do_truncate", "shmem_fallocate", "shmem_file_write_iter", "generic_file_write_iter", "shmem_file_llseek", "memfd_fcntl"];
 
 /// Why a scenario could not be carried to its end.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -106,7 +112,9 @@ enum Standing {
     Blocked,
     /// Its process is gone.
     Dead,
-    /// It sleeps somewhere else: for a lock, or for a moment.
+    /// Its job sleeps until somebody gives up the lock of an inode.
+    LockedOut,
+    /// It sleeps somewhere else, for a moment perhaps.
     Asleep,
     /// It runs, or is about to.
     Moving,
@@ -482,6 +490,7 @@ impl<'b> Tested<'b> {
             // The first thread may be dead before the others, which still have the memory.
             None | Some('Z' | 'X') if !self.is_gone(self.executors[me].pid) => Standing::Moving,
             None | Some('Z' | 'X') => Standing::Dead,
+            Some('S' | 'D') if LOCKS.iter().any(|l| wchan == *l) => Standing::LockedOut,
             Some('S' | 'D') => Standing::Asleep,
             _ => Standing::Moving,
         }
@@ -500,11 +509,12 @@ impl<'b> Tested<'b> {
         loop {
             let now: Vec<Standing> = (0..self.executors.len()).map(|me| self.standing(me)).collect();
             let moving = now.iter().any(|s| matches!(s, Standing::Moving));
-            let asleep = now.contains(&Standing::Asleep);
-            let waits_for_lock = now.contains(&Standing::Blocked) && still_since.elapsed() > LOCK_WAIT;
+            // Who holds the lock is one of those that are blocked. Where nobody is, it is about to be given up.
+            let held = now.contains(&Standing::Blocked);
+            let asleep = now.iter().any(|s| *s == Standing::Asleep || *s == Standing::LockedOut && !held);
             if now != last {
                 still_since = Instant::now();
-            } else if !moving && (!asleep || waits_for_lock) {
+            } else if !moving && (!asleep || held && still_since.elapsed() > LOCK_WAIT) {
                 break;
             }
             last = now;
