@@ -37,7 +37,7 @@ use crate::replay::{BrokenAt, moments_and_rules};
 use crate::scenario::{MachineSpec, Scenario, Step};
 use crate::syscall::{Op, Out, Outcome, Signal};
 use crew::{Heard, Teller};
-use observe::{Frames, Observer};
+use observe::{Depth, Frames, Observer};
 use std::path::PathBuf;
 use std::time::Duration;
 use worker::{Bench, Tested};
@@ -330,7 +330,7 @@ impl Live {
         let cpu = self.host.cpus.first().copied().unwrap_or(0);
         let swap = &self.swap;
         let worker = crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Seen>| {
-            teller.tell(&carry_out(bench, frames, scenario, swap, &How { from: 0, lenient: false, new: true }));
+            teller.tell(&carry_out(bench, frames, scenario, swap, &How { from: 0, depth: Depth::Whole, lenient: false, new: true }));
         });
         let mut workers = match worker {
             Ok(worker) => [worker],
@@ -366,6 +366,8 @@ fn excuse_stack(op: &Op, model: &Moment, kernel: &mut Moment) {
 struct How {
     /// Before this step nothing is looked at.
     from: usize,
+    /// How closely; after the last step in any case at everything.
+    depth: Depth,
     /// Reclaim that is not possible is left out.
     lenient: bool,
     /// In a process that nothing else has run in.
@@ -383,7 +385,7 @@ fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, h
 }
 
 fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: &How, seen: &mut Seen) -> Result<(), Stopped> {
-    let How { from, lenient, new } = *how;
+    let How { from, depth, lenient, new } = *how;
     let mut tested = Tested::start(bench, scenario.threads.len(), scenario.initial_threads, new)?;
     let mut observer = Observer::new(frames, scenario, &mut tested);
     for (n, step) in scenario.steps.iter().enumerate() {
@@ -426,7 +428,10 @@ fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: 
             moment.seen = match (op, seen.moments.last()) {
                 // Nothing has happened since.
                 (None, Some(last)) => last.seen.clone(),
-                _ => observer.look(&tested, op.filter(|_| n > from)),
+                _ => {
+                    let depth = if n + 1 < scenario.steps.len() { depth } else { Depth::Whole };
+                    observer.look(&tested, op.filter(|_| n > from), &moment, depth)
+                }
             };
         }
         seen.moments.push(moment);

@@ -16,10 +16,11 @@ use crate::flags::{PROT_EXEC, PROT_READ, PROT_WRITE, Prot};
 use crate::kernel::{CELL_AT, PAGE_SIZE};
 use crate::observe::*;
 use crate::scenario::Scenario;
-use crate::syscall::{Fd, Op, Outcome};
+use crate::syscall::{Fd, Msg, Op, Out, Outcome};
 use memchr::memchr;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -28,6 +29,8 @@ pub(super) const END: u64 = 0x5000_0000_0000;
 /// Where files are looked through, and how much room each has.
 const EYES: u64 = 0x10_0000_0000;
 const EYE_LEN: u64 = 64 << 20;
+/// How much of a file is read by one call.
+const ROOM: usize = 16 << 12;
 
 /// A file as it is looked at.
 struct Watched {
@@ -115,7 +118,8 @@ impl Entry {
         for (letter, right) in [(b'r', PROT_READ), (b'w', PROT_WRITE), (b'x', PROT_EXEC)] {
             prot.set(right, perms.contains(&letter));
         }
-        let seen = VmaSeen::plain(start, end, prot, perms.contains(&b's'));
+        let smaps = Envelope::Is(SmapsSeen::default());
+        let seen = VmaSeen { start, end, prot, shared: perms.contains(&b's'), smaps };
         Some(Entry { seen, offset: number(offset, 16)?, id: number(id, 10)? })
     }
 
@@ -128,7 +132,7 @@ impl Entry {
         let Some(colon) = memchr(b':', line) else { return };
         let (field, value) = (&line[..colon], &line[colon + 1..]);
         let pages = || word(value).and_then(|(kb, _)| number(kb, 10)).unwrap_or(0) >> 2;
-        let v = &mut self.seen;
+        let Envelope::Is(v) = &mut self.seen.smaps else { return };
         let mut kind = |n: usize| {
             if let Envelope::Is(kinds) = &mut v.kinds {
                 kinds[n] = pages();
@@ -157,6 +161,21 @@ impl Entry {
             _ => {}
         }
     }
+}
+
+/// The mappings below `end`, without what only smaps tells. None if the kernel cannot be asked like that.
+fn mappings_below(maps: &File, end: u64) -> Option<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut from = 0;
+    while let Some(m) = sys::mapping_from(maps.as_fd(), from).ok()?.filter(|m| m.vma_start < end) {
+        let prot = [PROT_READ, PROT_WRITE, PROT_EXEC].into_iter().enumerate();
+        let prot = prot.filter(|(bit, _)| m.vma_flags >> bit & 1 != 0).map(|(_, right)| right).collect();
+        let shared = m.vma_flags >> 3 & 1 != 0;
+        let seen = VmaSeen { start: m.vma_start, end: m.vma_end, prot, shared, smaps: Envelope::Unseen };
+        entries.push(Entry { seen, offset: m.vma_offset, id: m.inode });
+        from = m.vma_end;
+    }
+    Some(entries)
 }
 
 /// How much of smaps is read at once: less than an entry, so that the kernel does not write the next one, for which it would have
@@ -202,8 +221,18 @@ fn smaps(file: &File, from: u64, end: u64) -> Option<Vec<Entry>> {
     }
 }
 
+impl VmaSeen {
+    /// `Swap:` of it.
+    fn swap(&self) -> Envelope<u64> {
+        match self.smaps {
+            Envelope::Is(smaps) => Envelope::Is(smaps.swap),
+            _ => Envelope::Unseen,
+        }
+    }
+}
+
 /// `Swap:` of the mapping at this address, in pages. Nothing behind that line is read.
-fn swapped(file: &File, eye: u64) -> Option<u64> {
+fn swapped(file: &File, eye: u64) -> Option<Envelope<u64>> {
     let mut text = [0u8; PIECE];
     let n = file.read_at(&mut text, 0).ok()?;
     let mut lines = text[..n].split(|b| *b == b'\n');
@@ -213,17 +242,18 @@ fn swapped(file: &File, eye: u64) -> Option<u64> {
             // The last one may be cut off.
             if line.starts_with(b"Swap:") && line.ends_with(b"kB") {
                 entry.add(line);
-                return Some(entry.seen.swap);
+                return Some(entry.seen.swap());
             }
         }
     }
     // It is not the first mapping.
-    Some(smaps(file, eye, eye + 1)?.first()?.seen.swap)
+    Some(smaps(file, eye, eye + 1)?.first()?.seen.swap())
 }
 
 /// A process, with what it is looked at through.
 pub(super) struct Subject {
     pid: u32,
+    maps: File,
     smaps: File,
     pagemap: File,
     memory: File,
@@ -232,7 +262,7 @@ pub(super) struct Subject {
 impl Subject {
     fn open(pid: u32) -> Option<Subject> {
         let open = |name: &str| File::open(format!("/proc/{pid}/{name}")).ok();
-        Some(Subject { pid, smaps: open("smaps")?, pagemap: open("pagemap")?, memory: open("mem")? })
+        Some(Subject { pid, maps: open("maps")?, smaps: open("smaps")?, pagemap: open("pagemap")?, memory: open("mem")? })
     }
 }
 
@@ -246,12 +276,70 @@ fn swap_is_free() -> bool {
     })
 }
 
-/// May this operation open or close files of the first process?
-fn touches_descriptors(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::MemfdCreate { .. } | Op::Open { .. } | Op::Close { .. } | Op::Userfaultfd { .. } | Op::UffdRead { .. } | Op::Exit
-    )
+/// May this operation, or one that has ended since, have opened or closed files of the first process?
+fn touches_descriptors(op: &Op, moment: &Moment) -> bool {
+    let opens = |outcome: &Outcome| matches!(outcome.out, Out::Msg(Msg::Fork { .. }));
+    matches!(op, Op::MemfdCreate { .. } | Op::Open { .. } | Op::Close { .. } | Op::Userfaultfd { .. } | Op::Exit)
+        || moment.outcome.iter().chain(moment.resumed.iter().map(|(_, outcome)| outcome)).any(opens)
+}
+
+/// May this operation change what only smaps tells of mappings, but for the counters that follow from their pages?
+fn touches_mappings(op: &Op) -> bool {
+    match op {
+        Op::Mmap { .. }
+        | Op::Munmap { .. }
+        | Op::Mprotect { .. }
+        | Op::Mremap { .. }
+        | Op::Madvise { .. }
+        | Op::Mlock { .. }
+        | Op::Munlock { .. }
+        | Op::UffdRegister { .. }
+        | Op::UffdUnregister { .. }
+        // What was registered with it is registered no more.
+        | Op::Close { .. }
+        // The other end of an event: a fork or a mremap goes on.
+        | Op::UffdRead { .. }
+        | Op::Fork
+        | Op::Exit
+        | Op::Kill { .. } => true,
+        Op::Mount { .. }
+        | Op::MemfdCreate { .. }
+        | Op::Open { .. }
+        | Op::Ftruncate { .. }
+        | Op::Fallocate { .. }
+        | Op::Pread { .. }
+        | Op::Pwrite { .. }
+        | Op::Lseek { .. }
+        | Op::AddSeals { .. }
+        | Op::Unlink { .. }
+        | Op::Fstat { .. }
+        | Op::Fstatfs { .. }
+        | Op::Load { .. }
+        | Op::Store { .. }
+        | Op::Mincore { .. }
+        | Op::Userfaultfd { .. }
+        | Op::UffdApi { .. }
+        | Op::UffdWake { .. }
+        | Op::UffdCopy { .. }
+        | Op::UffdZeropage { .. }
+        | Op::UffdContinue { .. }
+        | Op::UffdPoison { .. }
+        | Op::UffdMove { .. }
+        | Op::UffdWriteprotect { .. }
+        | Op::Poll { .. }
+        | Op::Reclaim { .. }
+        | Op::Swapon { .. }
+        | Op::Swapoff => false,
+    }
+}
+
+/// How closely an [`Observer`] looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Depth {
+    /// Everything.
+    Whole,
+    /// What smaps tells only where it may have changed in itself: not when a step changed no more than pages.
+    Pages,
 }
 
 /// The inode of a file that a process has open, by number; None for what has none of its own, such as a userfaultfd, and for
@@ -280,6 +368,8 @@ struct Met {
 pub(super) struct Observer<'f> {
     frames: &'f Frames,
     subjects: Vec<Subject>,
+    /// Where pages are read to.
+    room: Vec<u8>,
     /// Frames that were looked at in this look already, with what is in them: many are mapped more than once.
     met: Vec<Met>,
     files: BTreeMap<Fd, Watched>,
@@ -299,7 +389,7 @@ impl<'f> Observer<'f> {
             all.iter().map(|e| (e.seen.start, e.seen.end)).collect()
         });
         let subjects = tested.subject().into_iter().collect();
-        Observer { frames, subjects, met: Vec::new(), files: BTreeMap::new(), open: Vec::new(), limited, own }
+        Observer { frames, subjects, room: vec![0; ROOM], met: Vec::new(), files: BTreeMap::new(), open: Vec::new(), limited, own }
     }
 
     /// What this process was looked at through, for who looks next.
@@ -317,10 +407,16 @@ impl<'f> Observer<'f> {
         Some(self.subjects.len() - 1)
     }
 
-    /// The scenario's mappings.
-    fn mappings(&mut self, pid: u32) -> Option<Vec<Entry>> {
+    /// The scenario's mappings; with what only smaps tells, or perhaps without.
+    fn mappings(&mut self, pid: u32, depth: Depth) -> Option<Vec<Entry>> {
         let at = self.subject(pid)?;
         let file = &self.subjects[at].smaps;
+        if depth == Depth::Pages
+            && self.own.is_none()
+            && let Some(entries) = mappings_below(&self.subjects[at].maps, END)
+        {
+            return Some(entries);
+        }
         let Some(own) = &self.own else { return smaps(file, 0, END) };
         let mut all = smaps(file, 0, u64::MAX)?;
         // Its own may have grown since.
@@ -328,23 +424,26 @@ impl<'f> Observer<'f> {
         Some(all)
     }
 
-    /// Look, after this operation. None is after no operation in particular.
-    pub fn look(&mut self, tested: &Tested<'_>, op: Option<&Op>) -> Observation {
+    /// Look, after this operation and what it led to. None is after no operation in particular.
+    pub fn look(&mut self, tested: &Tested<'_>, op: Option<&Op>, moment: &Moment, depth: Depth) -> Observation {
+        let quick = op.is_some_and(|op| !touches_mappings(op)) && moment.resumed.is_empty();
+        let depth = if quick { depth } else { Depth::Whole };
         // The model has no batch of munlocked pages: it is done with them at once.
         sys::drain_batches();
         let mut seen = Vec::with_capacity(64);
         self.met.clear();
         for (who, pid) in tested.processes() {
-            let Some(entries) = self.mappings(pid) else { continue };
+            let Some(entries) = self.mappings(pid, depth) else { continue };
             if who == 0 {
-                if op.is_none_or(touches_descriptors) {
+                if op.is_none_or(|op| touches_descriptors(op, moment)) {
                     self.descriptors(pid);
                 }
                 self.remember_files(pid, &entries);
                 let inode_locked =
                     tested.blocked().any(|(_, op)| matches!(op, Op::Pwrite { .. } | Op::Fallocate { .. } | Op::Ftruncate { .. }));
+                let smaps = (depth == Depth::Whole).then_some(&self.frames.own_smaps);
                 for (&fd, watched) in &self.files {
-                    watched.look(fd, self.limited, inode_locked, &self.frames.own_smaps, &mut seen);
+                    watched.look(fd, self.limited, inode_locked, smaps, &mut self.room, &mut seen);
                 }
             }
             self.process(tested, who as Who, pid, &entries, &mut seen);
@@ -368,7 +467,7 @@ impl<'f> Observer<'f> {
         let index = offset / PAGE_SIZE;
         let (mut mapped, mut elsewhere) = (Vec::new(), false);
         for (_, pid) in tested.processes() {
-            let (Some(entries), Some(at)) = (self.mappings(pid), self.subject(pid)) else { continue };
+            let (Some(entries), Some(at)) = (self.mappings(pid, Depth::Whole), self.subject(pid)) else { continue };
             for e in entries.iter().filter(|e| e.id == id) {
                 let place = (index * PAGE_SIZE).checked_sub(e.offset).map(|at| e.seen.start + at);
                 let Some(place) = place.filter(|&place| place < e.seen.end) else { continue };
@@ -378,7 +477,8 @@ impl<'f> Observer<'f> {
                 }
                 let word = u64::from_ne_bytes(word);
                 if word >> 63 & 1 != 0 && word >> 61 & 1 != 0 {
-                    mapped.push((pid, place, e.seen.locked));
+                    let locked = matches!(e.seen.smaps, Envelope::Is(SmapsSeen { locked: true, .. }));
+                    mapped.push((pid, place, locked));
                     // Nobody knows a child yet whose fork(2) waits for its event.
                     elsewhere |= self.frames.of(word & ((1 << 55) - 1)).is_some_and(|f| f.mapcount > 1);
                 }
@@ -498,9 +598,9 @@ impl<'f> Observer<'f> {
         seen.frame = Some(met.seen);
         if readable && met.bytes.is_none() {
             // Not with process_vm_readv: that pins pages, which unshares anonymous ones.
-            let mut bytes = [0u8; PAGE_SIZE as usize];
-            if self.subjects[subject].memory.read_exact_at(&mut bytes, addr).is_ok() {
-                met.bytes = Some(Bytes(CELL_AT.map(|at| Some(bytes[at as usize]))));
+            let page = &mut self.room[..PAGE_SIZE as usize];
+            if self.subjects[subject].memory.read_exact_at(page, addr).is_ok() {
+                met.bytes = Some(Bytes(CELL_AT.map(|at| Some(page[at as usize]))));
             }
         }
         if readable {
@@ -511,22 +611,27 @@ impl<'f> Observer<'f> {
 }
 
 impl Watched {
-    fn look(&self, fd: Fd, limited: bool, inode_locked: bool, own_smaps: &File, seen: &mut Vec<(Key, Seen)>) {
+    fn look(&self, fd: Fd, limited: bool, inode_locked: bool, own_smaps: Option<&File>, room: &mut [u8], seen: &mut Vec<(Key, Seen)>) {
         let Ok(size) = sys::size(self.file.as_fd()) else { return };
         let stat = (!limited).then(|| self.file.metadata().ok()).flatten();
         let blocks = stat.map_or(Envelope::Unseen, |stat| Envelope::Is(stat.blocks() as i64));
-        let swapped = swapped(own_smaps, self.eye.at()).map_or(Envelope::Unseen, Envelope::Is);
+        let swapped = own_smaps.and_then(|smaps| swapped(smaps, self.eye.at())).unwrap_or_default();
         seen.push((Key::File(fd), Seen::File(FileSeen { size, blocks, swapped })));
         let pages = size.div_ceil(PAGE_SIZE);
         let incore = self.eye.mincore(pages.min(EYE_LEN / PAGE_SIZE) as usize).unwrap_or_default();
-        let place = |at: u64, len: u64| match sys::cachestat(self.file.as_fd(), at, len) {
+        let stat = |at: u64, len: u64| sys::cachestat(self.file.as_fd(), at, len);
+        let place = |stat: io::Result<(u64, u64)>, pages: u64| match stat {
             Ok((0, 0)) => Envelope::Is(Cached::Hole),
-            Ok((cached, 0)) if cached == len / PAGE_SIZE => Envelope::Is(Cached::Cached),
+            Ok((cached, 0)) if cached == pages => Envelope::Is(Cached::Cached),
             Ok(_) => Envelope::Is(Cached::Swapped),
             Err(_) => Envelope::Unseen,
         };
+        let total = stat(0, pages * PAGE_SIZE);
+        // What is in swap is not read: that would bring it in. Where nothing is, one call reads all pages.
+        let at_once = pages * PAGE_SIZE <= room.len() as u64 && matches!(total, Ok((1.., 0)));
+        let whole = at_once.then(|| self.file.read_at(&mut room[..(pages * PAGE_SIZE) as usize], 0).ok()).flatten();
         // If there is one answer for all pages together, it is that of each.
-        let all = match place(0, pages * PAGE_SIZE) {
+        let all = match place(total, pages) {
             Envelope::Is(Cached::Swapped) => None,
             same => (pages > 0).then_some(same),
         };
@@ -534,7 +639,7 @@ impl Watched {
         let mut next: Option<u64> = None;
         for index in looked_at(0..pages) {
             let at = index * PAGE_SIZE;
-            let cached = all.unwrap_or_else(|| place(at, PAGE_SIZE));
+            let cached = all.unwrap_or_else(|| place(stat(at, PAGE_SIZE), 1));
             let data = if inode_locked {
                 Envelope::Unseen
             } else {
@@ -546,12 +651,15 @@ impl Watched {
                 Envelope::Is(found == at)
             };
             let mut bytes = Envelope::Unseen;
-            let mut page = [0u8; PAGE_SIZE as usize];
-            // What cannot be told from a swapped page is not read: that would bring it in.
-            if cached == Envelope::Is(Cached::Cached)
-                && let Ok(n) = self.file.read_at(&mut page, at)
-            {
-                bytes = Envelope::Is(Bytes(CELL_AT.map(|c| page[..n].get(c as usize).copied())));
+            // What cannot be told from a swapped page is not read.
+            if cached == Envelope::Is(Cached::Cached) {
+                let page = match whole {
+                    Some(n) => room.get(at as usize..n.min((at + PAGE_SIZE) as usize)),
+                    None => self.file.read_at(&mut room[..PAGE_SIZE as usize], at).ok().map(|n| &room[..n]),
+                };
+                if let Some(page) = page {
+                    bytes = Envelope::Is(Bytes(CELL_AT.map(|c| page.get(c as usize).copied())));
+                }
             }
             let mincore = incore.get(index as usize).map_or(Envelope::Unseen, |&b| Envelope::Is(b));
             seen.push((Key::FilePage(fd, index), Seen::FilePage(FilePageSeen { cached, data, mincore, bytes })));

@@ -6,7 +6,7 @@
 //! work, the model's side and the shrinking included. One program in eight runs without swap.
 
 use super::crew::{self, Heard, Teller, Worker};
-use super::observe::Frames;
+use super::observe::{Depth, Frames};
 use super::plan::of_op;
 use super::worker::{Bench, Stopped};
 use super::{ENDLESS, Guard, Host, How, Live, Seen, Sides, Swap, carry_out, sys};
@@ -199,7 +199,7 @@ fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: boo
         let sides = Sides { model, kernel, first: None, broken: Vec::new() };
         return Case { scenario, sides, left_out: 0, endless: true };
     }
-    let how = How { from, lenient: true, new };
+    let how = How { from, depth: if new { Depth::Whole } else { Depth::Pages }, lenient: true, new };
     let Seen { moments, stopped, left_out } = carry_out(bench, frames, &scenario, &Swap::default(), &how);
     let kernel = Seen { moments, stopped, left_out: Vec::new() };
     if left_out.is_empty() {

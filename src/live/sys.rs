@@ -828,6 +828,26 @@ fn mount_tmpfs(size: u64) -> i64 {
     }
 }
 
+/// `PROCMAP_QUERY` (6.11): the mapping of a process that covers this address or is the first one above, by its `/proc/PID/maps`.
+pub(super) fn mapping_from(maps: BorrowedFd<'_>, addr: u64) -> io::Result<Option<raw::procmap_query>> {
+    // SAFETY: all-zero is a valid query, which asks for no name; its size is given.
+    unsafe {
+        let mut query: raw::procmap_query = std::mem::zeroed();
+        query.size = size_of::<raw::procmap_query>() as u64;
+        query.query_flags = raw::procmap_query_flags::PROCMAP_QUERY_COVERING_OR_NEXT_VMA as u64;
+        query.query_addr = addr;
+        match checked(libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &mut query)) {
+            Ok(_) => Ok(Some(query)),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// `_IOWR('f', 17, struct procmap_query)`.
+const PROCMAP_QUERY: libc::Ioctl =
+    (3 << 30 | (size_of::<raw::procmap_query>() as libc::Ioctl) << 16) | (b'f' as libc::Ioctl) << 8 | 17;
+
 /// A mapping that is looked through and never touched.
 #[derive(Debug)]
 pub(super) struct Eye {

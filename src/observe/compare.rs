@@ -246,6 +246,7 @@ fn vmas(facts: &mut Facts<'_>, m: &[VmaSeen], k: &[VmaSeen]) {
         if (m.prot, m.shared) != (k.prot, k.shared) {
             facts.exact("rights", &rights(m), &rights(k));
         }
+        let (Envelope::Is(m), Envelope::Is(k)) = (&m.smaps, &k.smaps) else { continue };
         facts.exact("VmFlags um", &m.missing, &k.missing);
         facts.exact("VmFlags uw", &m.wp, &k.wp);
         facts.exact("VmFlags ui", &m.minor, &k.minor);

@@ -153,6 +153,13 @@ pub struct VmaSeen {
     pub prot: Prot,
     /// `s` instead of `p` (VM_MAYSHARE).
     pub shared: bool,
+    /// What only smaps tells. Writing smaps takes the kernel long: unseen where nobody needs it.
+    pub smaps: Envelope<SmapsSeen>,
+}
+
+/// VmFlags and counters of a mapping in `/proc/PID/smaps`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SmapsSeen {
     /// VmFlags `um`.
     pub missing: bool,
     /// VmFlags `uw`.
@@ -174,20 +181,10 @@ pub struct VmaSeen {
     pub swap: u64,
 }
 
-/// As `/proc/PID/maps` prints it: `rw-s`.
-pub fn rights(prot: Prot, shared: bool) -> String {
-    let bit = |right: Prot, letter: char| if prot.contains(right) { letter } else { '-' };
-    [bit(PROT_READ, 'r'), bit(PROT_WRITE, 'w'), bit(PROT_EXEC, 'x'), if shared { 's' } else { 'p' }].iter().collect()
-}
-
-impl VmaSeen {
-    /// A mapping of which nothing else is known yet: not registered, not locked, not accounted, with no page.
-    pub fn plain(start: u64, end: u64, prot: Prot, shared: bool) -> VmaSeen {
-        VmaSeen {
-            start,
-            end,
-            prot,
-            shared,
+impl Default for SmapsSeen {
+    /// Not registered, not locked, not accounted, with no page.
+    fn default() -> SmapsSeen {
+        SmapsSeen {
             missing: false,
             wp: false,
             minor: false,
@@ -199,6 +196,12 @@ impl VmaSeen {
             swap: 0,
         }
     }
+}
+
+/// As `/proc/PID/maps` prints it: `rw-s`.
+pub fn rights(prot: Prot, shared: bool) -> String {
+    let bit = |right: Prot, letter: char| if prot.contains(right) { letter } else { '-' };
+    [bit(PROT_READ, 'r'), bit(PROT_WRITE, 'w'), bit(PROT_EXEC, 'x'), if shared { 's' } else { 'p' }].iter().collect()
 }
 
 /// A page-table entry and the page behind it.

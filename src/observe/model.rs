@@ -303,11 +303,7 @@ impl Look<'_> {
             let here = swapped.filter_map(|(index, _)| u64::from(index).checked_sub(vma.vm_pgoff).filter(|&at| at < pages));
             swap += here.filter(|at| by_slot || !lines().any(|l| l.addr == vma.vm_start + at * PAGE_SIZE)).count() as u64;
         }
-        VmaSeen {
-            start: vma.vm_start,
-            end: vma.vm_end,
-            prot,
-            shared: has(VM_MAYSHARE),
+        let smaps = SmapsSeen {
             missing: has(VM_UFFD_MISSING),
             wp: has(VM_UFFD_WP),
             minor: has(VM_UFFD_MINOR),
@@ -317,6 +313,8 @@ impl Look<'_> {
             anonymous,
             kinds: if backend { Envelope::Any } else { Envelope::Is(kinds) },
             swap,
-        }
+        };
+        let shared = has(VM_MAYSHARE);
+        VmaSeen { start: vma.vm_start, end: vma.vm_end, prot, shared, smaps: Envelope::Is(smaps) }
     }
 }

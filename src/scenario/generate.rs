@@ -837,6 +837,12 @@ fn any_vma(u: &mut Unstructured<'_>) -> Result<VmaSeen> {
         end: any_amount(u)?,
         prot: any_flags(u)?,
         shared: u.arbitrary()?,
+        smaps: if u.arbitrary()? { Envelope::Unseen } else { Envelope::Is(any_smaps(u)?) },
+    })
+}
+
+fn any_smaps(u: &mut Unstructured<'_>) -> Result<SmapsSeen> {
+    Ok(SmapsSeen {
         missing: u.arbitrary()?,
         wp: u.arbitrary()?,
         minor: u.arbitrary()?,

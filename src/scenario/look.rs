@@ -42,6 +42,7 @@ const MAP: &[&str] = &[
     "private_clean",
     "private_dirty",
     "kinds",
+    "smaps",
 ];
 const KINDS: [&str; 4] = ["shared_clean", "shared_dirty", "private_clean", "private_dirty"];
 const RSS: &[&str] = &["anon", "shmem", "swap"];
@@ -177,6 +178,10 @@ fn kpf(f: &FrameSeen) -> String {
 
 fn vma(v: &VmaSeen) -> String {
     let mut out = Words(format!("{:#x}-{:#x} {}", v.start, v.end, rights(v.prot, v.shared)));
+    let Envelope::Is(v) = v.smaps else {
+        out.value("smaps", "?");
+        return out.0;
+    };
     for (is, word) in [v.missing, v.wp, v.minor, v.locked, v.accounted].into_iter().zip(MAP) {
         out.when(is, word);
     }
@@ -449,7 +454,8 @@ fn read_vma(line: &mut Line<'_>) -> Result<VmaSeen, Bad> {
     for ((letter, right), c) in rights.into_iter().zip(&letters) {
         prot.set(right, *c == letter);
     }
-    let mut v = VmaSeen::plain(start, end, prot, letters[3] == 's');
+    let mut v = SmapsSeen::default();
+    let mut unseen = false;
     let mut kinds = [0; 4];
     let mut had = Vec::new();
     while let Some(word) = fact(line, MAP, &mut had)? {
@@ -462,6 +468,11 @@ fn read_vma(line: &mut Line<'_>) -> Result<VmaSeen, Bad> {
             "rss" => v.rss = exact(line, count)?,
             "anonymous" => v.anonymous = exact(line, count)?,
             "swap" => v.swap = exact(line, count)?,
+            "smaps" => {
+                line.punct("=")?;
+                line.punct("?")?;
+                unseen = true;
+            }
             "kinds" => {
                 line.punct("=")?;
                 line.punct("?")?;
@@ -478,7 +489,12 @@ fn read_vma(line: &mut Line<'_>) -> Result<VmaSeen, Bad> {
     if v.kinds != Envelope::Any {
         v.kinds = Envelope::Is(kinds);
     }
-    Ok(v)
+    let smaps = match (unseen, had.len()) {
+        (true, 2..) => return Err(Bad::new(line.here(), "`smaps=?` says that nothing else was seen of this mapping".to_owned())),
+        (true, _) => Envelope::Unseen,
+        (false, _) => Envelope::Is(v),
+    };
+    Ok(VmaSeen { start, end, prot, shared: letters[3] == 's', smaps })
 }
 
 fn rss(line: &mut Line<'_>) -> Result<RssSeen, Bad> {
