@@ -463,9 +463,9 @@ impl Machine {
     }
 
     /// Tell the trace that an operation begins or ends; the text is the scenario's own line.
-    pub fn note(&self, task: TaskId, event: Event) {
+    pub fn note(&self, task: TaskId, event: impl FnOnce() -> Event) {
         self.k.run.current.set(Some(task));
-        self.k.trace(|| event);
+        self.k.trace(event);
         self.k.run.current.set(None);
     }
 }

@@ -420,8 +420,8 @@ impl Player {
         let refused = match self.threads.get(call.thread).copied().flatten() {
             None => Some("the thread does not exist: its fork failed".to_string()),
             Some(task) => {
-                let text = crate::scenario::print::op(&call.op) + &crate::scenario::print::injected(&call.injected);
-                self.machine.note(task, crate::event::Event::OpBegin(text));
+                let text = || crate::scenario::print::op(&call.op) + &crate::scenario::print::injected(&call.injected);
+                self.machine.note(task, || crate::event::Event::OpBegin(text()));
                 match self.machine.start(task, &call.op) {
                     Ok(()) => {
                         self.watch.begin(&self.machine.k, task, &call.op);
@@ -465,8 +465,8 @@ impl Player {
             if let Some(outcome) = &outcome {
                 let broken = self.watch.end(&self.machine.k, task, &op, outcome);
                 self.record(broken);
-                let text = crate::scenario::print::outcome(&op, outcome);
-                self.machine.note(task, crate::event::Event::OpEnd(text));
+                let text = || crate::scenario::print::outcome(&op, outcome);
+                self.machine.note(task, || crate::event::Event::OpEnd(text()));
             }
             let Some(thread) = self.thread_of(task) else { continue };
             self.not_injected(thread, task);

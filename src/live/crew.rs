@@ -24,8 +24,8 @@ impl<T: Serialize> Teller<T> {
     /// Tell. Whoever should hear it may be gone, and then the worker goes too.
     pub fn tell(&mut self, what: &T) {
         let told = postcard::to_stdvec(what).map_err(io::Error::other).and_then(|bytes| {
-            self.pipe.write_all(&(bytes.len() as u32).to_ne_bytes())?;
-            self.pipe.write_all(&bytes)
+            let len = (bytes.len() as u32).to_ne_bytes();
+            self.pipe.write_all(&[&len, bytes.as_slice()].concat())
         });
         if told.is_err() {
             sys::exit(71);

@@ -34,7 +34,7 @@ use crate::observe::{self as seen_by, Difference, Moment, compare};
 use crate::patch::Revision;
 use crate::recorded::revision_of;
 use crate::replay::{BrokenAt, moments_and_rules};
-use crate::scenario::{MachineSpec, Scenario, Step};
+use crate::scenario::{Call, MachineSpec, Scenario, Step};
 use crate::syscall::{Op, Out, Outcome, Signal};
 use crew::{Heard, Teller};
 use observe::{Depth, Frames, Observer};
@@ -384,11 +384,46 @@ fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, h
     seen
 }
 
+/// As many of the next steps as one thread can take without anybody looking in between: nobody is blocked whom they could wake.
+fn in_a_row<'s>(steps: &'s [Step], tested: &Tested<'_>) -> Vec<&'s Call> {
+    let calls = steps.iter().map_while(|step| match step {
+        Step::Op(call) if worker::may_go_on(&call.op) => Some(call),
+        _ => None,
+    });
+    let mut calls = calls.take(sys::QUEUE - 1).peekable();
+    match calls.peek() {
+        Some(first) if tested.is_ready(first.thread) && tested.blocked().next().is_none() => {
+            let thread = first.thread;
+            calls.take_while(|call| call.thread == thread).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: &How, seen: &mut Seen) -> Result<(), Stopped> {
     let How { from, depth, lenient, new } = *how;
     let mut tested = Tested::start(bench, scenario.threads.len(), scenario.initial_threads, new)?;
     let mut observer = Observer::new(frames, scenario, &mut tested);
-    for (n, step) in scenario.steps.iter().enumerate() {
+    let mut ranges = Vec::new();
+    let mut n = 0;
+    while let Some(step) = scenario.steps.get(n) {
+        let several = in_a_row(&scenario.steps[n..from.clamp(n, scenario.steps.len())], &tested);
+        if several.len() > 1 {
+            tested.post(several[0].thread, &several.iter().map(|call| &call.op).collect::<Vec<_>>(), None, &[]);
+            tested.settle()?;
+            let mut ended = tested.ended()?.into_iter().map(|(_, outcome)| outcome);
+            let blocked: Vec<usize> = tested.blocked().map(|(thread, _)| thread).collect();
+            for _ in &several {
+                let outcome = ended.next().flatten();
+                let over = outcome.is_none();
+                seen.moments.push(Moment { outcome, blocked: if over { blocked.clone() } else { Vec::new() }, ..Moment::default() });
+                n += 1;
+                if over {
+                    break;
+                }
+            }
+            continue;
+        }
         let mut moment = Moment::default();
         let mut op = None;
         if let Step::Op(call) = step {
@@ -398,21 +433,21 @@ fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: 
                 Op::Reclaim { fd, offset } => match observer.reclaim(&tested, call.thread, fd, offset) {
                     Err(Stopped::Machine(_)) if lenient => {
                         seen.left_out.push(n);
+                        n += 1;
                         continue;
                     }
                     outcome => Some(outcome?),
                 },
                 Op::Kill { task, .. } if lenient && !tested.blocked().any(|(thread, _)| thread == usize::from(task)) => {
                     seen.left_out.push(n);
+                    n += 1;
                     continue;
                 }
                 _ => swap.carry_out(&call.op).transpose()?,
             };
             match by_us {
                 Some(outcome) => moment.outcome = Some(outcome),
-                None => {
-                    tested.post(call.thread, &call.op, call.child);
-                }
+                None => tested.post(call.thread, &[&call.op], call.child, &ranges),
             }
             tested.settle()?;
             for (thread, outcome) in tested.ended()? {
@@ -430,11 +465,12 @@ fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: 
                 (None, Some(last)) => last.seen.clone(),
                 _ => {
                     let depth = if n + 1 < scenario.steps.len() { depth } else { Depth::Whole };
-                    observer.look(&tested, op.filter(|_| n > from), &moment, depth)
+                    observer.look(&tested, op.filter(|_| n > from), &moment, depth, &mut ranges)
                 }
             };
         }
         seen.moments.push(moment);
+        n += 1;
     }
     // Files that are looked through go first.
     let subject = observer.into_subject(tested.pid);

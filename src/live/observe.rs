@@ -221,7 +221,16 @@ fn smaps(file: &File, from: u64, end: u64) -> Option<Vec<Entry>> {
     }
 }
 
+/// Is every page of it looked at?
+fn is_small(v: &VmaSeen) -> bool {
+    v.pages() <= 2 * EDGE
+}
+
 impl VmaSeen {
+    fn pages(&self) -> u64 {
+        (self.end - self.start) / PAGE_SIZE
+    }
+
     /// `Swap:` of it.
     fn swap(&self) -> Envelope<u64> {
         match self.smaps {
@@ -424,8 +433,16 @@ impl<'f> Observer<'f> {
         Some(all)
     }
 
-    /// Look, after this operation and what it led to. None is after no operation in particular.
-    pub fn look(&mut self, tested: &Tested<'_>, op: Option<&Op>, moment: &Moment, depth: Depth) -> Observation {
+    /// Look, after this operation and what it led to. None is after no operation in particular. `ranges` become those of which
+    /// mincore(2) is asked, the next time perhaps as well.
+    pub fn look(
+        &mut self,
+        tested: &Tested<'_>,
+        op: Option<&Op>,
+        moment: &Moment,
+        depth: Depth,
+        ranges: &mut Vec<(u64, u64)>,
+    ) -> Observation {
         let quick = op.is_some_and(|op| !touches_mappings(op)) && moment.resumed.is_empty();
         let depth = if quick { depth } else { Depth::Whole };
         // The model has no batch of munlocked pages: it is done with them at once.
@@ -446,7 +463,12 @@ impl<'f> Observer<'f> {
                     watched.look(fd, self.limited, inode_locked, smaps, &mut self.room, &mut seen);
                 }
             }
-            self.process(tested, who as Who, pid, &entries, &mut seen);
+            let small = |v: &&VmaSeen| who == 0 && is_small(v);
+            let asked: Vec<(u64, u64)> = entries.iter().map(|e| &e.seen).filter(small).map(|v| (v.start, v.pages())).collect();
+            self.process(who as Who, pid, &entries, tested.mincore(&asked), &mut seen);
+            if who == 0 {
+                *ranges = asked;
+            }
         }
         Observation(seen.into_iter().collect())
     }
@@ -532,19 +554,16 @@ impl<'f> Observer<'f> {
         }
     }
 
-    fn process(&mut self, tested: &Tested<'_>, who: Who, pid: u32, entries: &[Entry], seen: &mut Vec<(Key, Seen)>) {
+    fn process(&mut self, who: Who, pid: u32, entries: &[Entry], incore: Vec<u8>, seen: &mut Vec<(Key, Seen)>) {
         let unseen = RssSeen { anon: Envelope::Unseen, shmem: Envelope::Unseen, swap: Envelope::Unseen };
         seen.push((Key::Rss(who), Seen::Rss(unseen)));
         seen.push((Key::Vmas(who), Seen::Vmas(entries.iter().map(|e| e.seen.clone()).collect())));
         let Some(at) = self.subject(pid) else { return };
         let pages_of = |v: &VmaSeen| v.start / PAGE_SIZE..v.end / PAGE_SIZE;
-        let is_small = |v: &VmaSeen| (v.end - v.start) / PAGE_SIZE <= 2 * EDGE;
-        let asked = entries.iter().map(|e| &e.seen).filter(|v| who == 0 && is_small(v));
-        let incore = tested.mincore(&asked.map(|v| (v.start, (v.end - v.start) / PAGE_SIZE)).collect::<Vec<_>>());
         let mut incore = incore.into_iter();
         for v in entries.iter().map(|e| &e.seen) {
             let (pages, small) = (pages_of(v), is_small(v));
-            let count = (pages.end - pages.start) as usize;
+            let count = v.pages() as usize;
             let incore: Vec<u8> = incore.by_ref().take(if who == 0 && small { count } else { 0 }).collect();
             let mut words = [0u8; 2 * EDGE as usize * 8];
             let Subject { pagemap, .. } = &self.subjects[at];

@@ -64,9 +64,9 @@ pub(super) struct Trap {
 /// What an executor is given to do.
 #[derive(Clone, Debug)]
 pub(super) enum Job {
-    /// An operation of a scenario.
-    Op(Op),
-    /// mincore(2) of so many ranges, which are in `data`.
+    /// An operation of a scenario. The slot of the child, if it is a fork.
+    Op(Op, usize),
+    /// mincore(2) of so many ranges, which are in `data`, where the answers are put, a byte a page.
     Incore(usize),
     /// Give up every descriptor and every mapping that a scenario may have left.
     Tidy,
@@ -77,7 +77,10 @@ pub(super) const RANGES: usize = 64;
 /// What mincore said of a page is unknown.
 pub(super) const UNKNOWN: u8 = 0xff;
 
-/// Where one executor gets its work from, and leaves what came of it.
+/// How many jobs an executor can be given at once.
+pub(super) const QUEUE: usize = 32;
+
+/// Where one executor gets its work from, and leaves what came of it. Jobs are numbered from 1 on.
 pub(super) struct Slot {
     /// Number of the newest job. The executor sleeps on it.
     job: AtomicU32,
@@ -85,10 +88,9 @@ pub(super) struct Slot {
     done: AtomicU32,
     tid: AtomicU32,
     pid: AtomicU32,
-    /// The slot of the child, if the job is a fork.
-    child: AtomicU32,
-    given: UnsafeCell<MaybeUninit<Job>>,
-    raw: UnsafeCell<MaybeUninit<Raw>>,
+    /// By the number of the job, round and round.
+    given: [UnsafeCell<MaybeUninit<Job>>; QUEUE],
+    raw: [UnsafeCell<MaybeUninit<Raw>>; QUEUE],
     data: UnsafeCell<[u8; ROOM]>,
 }
 
@@ -98,17 +100,28 @@ pub(super) struct Slot {
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    /// Give the executor something to do. False if it is still busy.
-    pub fn post(&self, job: Job, child: u32) -> bool {
+    /// Give the executor something to do, not more than [`QUEUE`] jobs. False if it is still busy.
+    pub fn post(&self, jobs: &[Job]) -> bool {
         if self.is_busy() {
             return false;
         }
-        // SAFETY: no job is open, so the executor does not look at it; Job owns no memory, so a copy in another process is whole.
-        unsafe { (*self.given.get()).write(job) };
-        self.child.store(child, Ordering::Relaxed);
-        self.job.fetch_add(1, Ordering::Release);
+        let last = self.job.load(Ordering::Relaxed);
+        for (n, job) in (last.wrapping_add(1)..).zip(jobs.iter().take(QUEUE)) {
+            // SAFETY: no job is open, so the executor does not look at it; Job owns no memory, so a copy in another process is
+            // whole.
+            unsafe { (*self.given[n as usize % QUEUE].get()).write(job.clone()) };
+        }
+        self.job.fetch_add(jobs.len().min(QUEUE) as u32, Ordering::Release);
         futex(&self.job, libc::FUTEX_WAKE, 1);
         true
+    }
+
+    /// Take back the jobs that the executor has not begun. It must be known not to run: it reads the number of the newest job only
+    /// between jobs.
+    pub fn retract(&self) {
+        if self.is_busy() {
+            self.job.store(self.done.load(Ordering::Acquire).wrapping_add(1), Ordering::Release);
+        }
     }
 
     /// Is a job open?
@@ -116,10 +129,17 @@ impl Slot {
         self.done.load(Ordering::Acquire) != self.job.load(Ordering::Acquire)
     }
 
-    /// What came of the last job. None while it is open.
-    pub fn take(&self) -> Option<Raw> {
-        // SAFETY: no job is open and one was done, so `raw` was written and is not being written.
-        (!self.is_busy() && self.done.load(Ordering::Acquire) > 0).then(|| unsafe { (*self.raw.get()).assume_init() })
+    /// Number of the newest job that is done.
+    pub fn done(&self) -> u32 {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// What came of a job that is done, one of the last [`QUEUE`].
+    pub fn raw(&self, job: u32) -> Option<Raw> {
+        let done = self.done();
+        // SAFETY: the job was done, so `raw` was written, and it is not being written: a job of the same place would have to be
+        // open, and the watcher, who asks, has not posted one.
+        (job > 0 && job <= done && done - job < QUEUE as u32).then(|| unsafe { (*self.raw[job as usize % QUEUE].get()).assume_init() })
     }
 
     /// The first `n` bytes that the last job copied out.
@@ -134,12 +154,18 @@ impl Slot {
         if self.is_busy() {
             return false;
         }
+        let job = self.put_ranges(ranges);
+        self.post(&[job])
+    }
+
+    /// The job that asks for these, not more than [`RANGES`]; the executor must be idle.
+    pub fn put_ranges(&self, ranges: &[(u64, u64)]) -> Job {
         let n = ranges.len().min(RANGES);
-        // SAFETY: no job is open, so the executor does not look at it; the ranges fit, byte by byte.
-        unsafe {
-            std::ptr::copy_nonoverlapping(ranges.as_ptr().cast::<u8>(), self.data.get().cast(), n * size_of_val(&ranges[0]))
-        };
-        self.post(Job::Incore(n), 0)
+        if !self.is_busy() {
+            // SAFETY: no job is open, so the executor does not look at it; the ranges fit, byte by byte.
+            unsafe { std::ptr::copy_nonoverlapping(ranges.as_ptr().cast::<u8>(), self.data.get().cast(), n * size_of::<(u64, u64)>()) };
+        }
+        Job::Incore(n)
     }
 
     /// The executor's thread number; 0 while there is none.
@@ -515,14 +541,14 @@ pub(super) fn work(slots: &Slots, letters: Letters, me: usize) -> usize {
         }
         futex(&slot.job, libc::FUTEX_WAIT, job);
     }
+    let n = slot.done.load(Ordering::Relaxed).wrapping_add(1) as usize % QUEUE;
     // SAFETY: a job is open: the watcher has written `given`, and leaves `given`, `raw` and `data` alone until it is done.
-    let (job, data) = unsafe { ((*slot.given.get()).assume_init_ref().clone(), (*slot.data.get()).as_mut_ptr()) };
+    let (job, data) = unsafe { ((*slot.given[n].get()).assume_init_ref().clone(), (*slot.data.get()).as_mut_ptr()) };
     let raw = match job {
-        Job::Op(op) => {
+        Job::Op(op, child) => {
             let tid_of = |task: u8| slots.get(task as usize).map_or(0, Slot::tid);
             let raw = perform(&op, letters, data as u64, tid_of);
             if op == Op::Fork && raw.ret == 0 {
-                let child = slot.child.load(Ordering::Relaxed) as usize;
                 die_with_parent_not();
                 announce(&slots[child]);
                 return child;
@@ -533,7 +559,7 @@ pub(super) fn work(slots: &Slots, letters: Letters, me: usize) -> usize {
         Job::Tidy => tidy(),
     };
     // SAFETY: as above.
-    unsafe { (*slot.raw.get()).write(raw) };
+    unsafe { (*slot.raw[n].get()).write(raw) };
     slot.done.fetch_add(1, Ordering::Release);
     me
 }

@@ -38,6 +38,7 @@ use crate::scenario::Scenario;
 use crate::spec::fd_of;
 use crate::syscall::{Msg, Op, Out, Outcome, Signal, UserBuf};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -122,11 +123,16 @@ enum Standing {
 
 #[derive(Default)]
 struct Executor {
-    op: Option<Op>,
+    /// Operations that it was given and that nobody knows yet to have ended, in their order.
+    ops: VecDeque<Op>,
+    /// Number of the newest job whose end is known.
+    known: u32,
     /// The child's place, if the operation is a fork.
     child: Option<usize>,
     /// What it names is not what it is for: it reads a file that is no userfaultfd, or asks for the room of the machine's own devtmpfs.
     beside: bool,
+    /// Behind its last operation it was asked what mincore(2) says of these.
+    asked: Option<Vec<(u64, u64)>>,
     wchan: Option<File>,
     stat: Option<File>,
     alive: bool,
@@ -159,8 +165,12 @@ pub(super) struct Tested<'b> {
     children: Vec<(u32, OwnedFd)>,
     /// Executors that exist from the beginning.
     initial: usize,
-    /// An operation was started that ends the process.
+    /// An operation was started that ends a process.
+    mortal: bool,
+    /// An operation was started that ends the first process.
     spoiled: bool,
+    /// What mincore(2) said of these ranges behind the operation that has ended last.
+    incore: Option<(Vec<(u64, u64)>, Vec<u8>)>,
 }
 
 fn executor(slots: &Slots, letters: Letters, mut me: usize) -> ! {
@@ -226,6 +236,24 @@ fn is_tame(op: &Op) -> bool {
         _ => true,
     };
     in_range && fd_of(op).is_none_or(|fd| fd >= FIRST_FD)
+}
+
+/// Can the thread be given its next operation before it is known how this one has ended? Not where that needs the watcher, or
+/// where both would leave something in the same place.
+pub(super) fn may_go_on(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::Fork
+            | Op::Exit
+            | Op::Kill { .. }
+            | Op::Reclaim { .. }
+            | Op::Swapon { .. }
+            | Op::Swapoff
+            | Op::UffdRead { .. }
+            | Op::Fstatfs { .. }
+            | Op::Mincore { .. }
+            | Op::Pread { buf: UserBuf::Fill(_), .. }
+    )
 }
 
 impl Process {
@@ -313,7 +341,7 @@ impl<'b> Tested<'b> {
         let mut executors = std::mem::take(&mut process.executors);
         executors.resize_with(threads, Executor::default);
         let pid = process.pid;
-        Ok(Tested { bench, pid, process: Some(process), executors, children: Vec::new(), initial, spoiled: false })
+        Ok(Tested { bench, pid, process: Some(process), executors, children: Vec::new(), initial, mortal: false, spoiled: false, incore: None })
     }
 
     /// Use the process again, if nothing of this scenario is left in it.
@@ -327,7 +355,7 @@ impl<'b> Tested<'b> {
         };
         let (own, others) = self.executors.split_at(self.initial);
         let sound =
-            !self.spoiled && own.iter().all(|e| e.op.as_ref().is_none_or(wakes)) && scenario.calls().all(|c| is_tame(&c.op));
+            !self.spoiled && own.iter().all(|e| e.ops.front().is_none_or(wakes)) && scenario.calls().all(|c| is_tame(&c.op));
         let eye = &self.bench.slots[EYE];
         if !sound {
             return;
@@ -335,10 +363,10 @@ impl<'b> Tested<'b> {
         for (pid, _) in &self.children {
             sys::kill(*pid as i32, libc::SIGKILL);
         }
-        if !eye.post(Job::Tidy, 0) {
+        if !eye.post(&[Job::Tidy]) {
             return;
         }
-        let busy = |me: usize| self.executors[me].op.is_some() && self.bench.slots[me].is_busy();
+        let busy = |me: usize| !self.executors[me].ops.is_empty() && self.bench.slots[me].is_busy();
         let is_there = |(pid, pidfd): &(u32, OwnedFd)| {
             !sys::ended(&[pidfd.as_fd()])[0] || std::path::Path::new(&format!("/proc/{pid}")).exists()
         };
@@ -358,8 +386,9 @@ impl<'b> Tested<'b> {
         self.children.clear();
         let Some(mut process) = self.process.take() else { return };
         self.executors.truncate(self.initial);
-        for e in &mut self.executors {
-            (e.op, e.child) = (None, None);
+        for (me, e) in self.executors.iter_mut().enumerate() {
+            e.ops.clear();
+            (e.child, e.asked, e.known) = (None, None, self.bench.slots[me].done());
         }
         process.executors = std::mem::take(&mut self.executors);
         process.subject = subject;
@@ -376,7 +405,7 @@ impl<'b> Tested<'b> {
     fn adopt(&mut self, me: usize) {
         let slot = &self.bench.slots[me];
         let e = &mut self.executors[me];
-        (e.alive, e.tid, e.pid) = (true, slot.tid(), slot.pid());
+        (e.alive, e.tid, e.pid, e.known) = (true, slot.tid(), slot.pid(), 0);
         match sys::pidfd(e.pid) {
             Ok(pidfd) => self.children.push((e.pid, pidfd)),
             // It cannot be seen to end.
@@ -386,33 +415,42 @@ impl<'b> Tested<'b> {
 
     /// Is there such a thread, with nothing to do?
     pub fn is_ready(&self, thread: usize) -> bool {
-        self.executors.get(thread).is_some_and(|e| e.alive && e.op.is_none())
+        self.executors.get(thread).is_some_and(|e| e.alive && e.ops.is_empty())
     }
 
-    /// Start an operation. False if the thread does not exist, or is still in another one.
-    pub fn post(&mut self, thread: usize, op: &Op, child: Option<usize>) -> bool {
-        if !self.is_ready(thread) {
-            return false;
-        }
+    /// Start operations, one after the other; of several all must be such that the thread [may go on](may_go_on). They are not
+    /// begun behind one that blocks. Behind the last one mincore(2) may be asked for ranges. Nothing happens if the thread does not
+    /// exist, or is still in another one.
+    pub fn post(&mut self, thread: usize, ops: &[&Op], child: Option<usize>, ranges: &[(u64, u64)]) {
+        let (true, Some(op)) = (self.is_ready(thread), ops.last()) else { return };
         let target = |fd| std::fs::read_link(format!("/proc/{}/fd/{fd}", self.executors[thread].pid));
-        let beside = match *op {
+        let beside = match **op {
             Op::UffdRead { fd } => target(fd).is_ok_and(|t| !t.starts_with("anon_inode:[userfaultfd]")),
             Op::Fstatfs { fd } => target(fd).is_ok_and(|t| t.starts_with("/dev/zero")),
             _ => false,
         };
-        if !self.bench.slots[thread].post(Job::Op(*op), child.unwrap_or(0) as u32) {
-            return false;
+        let slot = &self.bench.slots[thread];
+        let mut jobs: Vec<Job> = ops.iter().map(|op| Job::Op(**op, child.unwrap_or(0))).collect();
+        // Others may be woken, and would move behind the answer.
+        let alone = thread < self.initial && self.blocked().next().is_none();
+        let asks = alone && may_go_on(op) && !ranges.is_empty() && ranges.len() <= RANGES;
+        if asks {
+            jobs.push(slot.put_ranges(ranges));
+        }
+        if !slot.post(&jobs) {
+            return;
         }
         let e = &mut self.executors[thread];
-        e.op = Some(*op);
+        e.ops.extend(ops.iter().map(|op| **op));
         e.child = child;
         e.beside = beside;
+        e.asked = asks.then(|| ranges.to_vec());
+        self.mortal |= matches!(op, Op::Exit | Op::Kill { fatal: true, .. });
         self.spoiled |= match op {
             Op::Exit => thread < self.initial,
             Op::Kill { fatal, .. } => *fatal,
             _ => false,
         };
-        true
     }
 
     /// The process of a thread.
@@ -433,11 +471,16 @@ impl<'b> Tested<'b> {
 
     /// Threads whose operation is open, with it.
     pub fn blocked(&self) -> impl Iterator<Item = (usize, &Op)> {
-        self.executors.iter().enumerate().filter_map(|(me, e)| Some((me, e.op.as_ref().filter(|_| e.alive)?)))
+        self.executors.iter().enumerate().filter_map(|(me, e)| Some((me, e.ops.front().filter(|_| e.alive)?)))
     }
 
     /// mincore(2), called in the first process, of ranges of so many pages: a byte a page, [`UNKNOWN`] where it says nothing.
     pub fn mincore(&self, ranges: &[(u64, u64)]) -> Vec<u8> {
+        if let Some((asked, said)) = &self.incore
+            && asked == ranges
+        {
+            return said.clone();
+        }
         let slot = &self.bench.slots[EYE];
         let mut all = Vec::new();
         for ranges in ranges.chunks(RANGES) {
@@ -479,7 +522,7 @@ impl<'b> Tested<'b> {
     }
 
     fn standing(&mut self, me: usize) -> Standing {
-        if self.executors[me].op.is_none() || !self.bench.slots[me].is_busy() {
+        if self.executors[me].ops.is_empty() || !self.bench.slots[me].is_busy() {
             return Standing::Idle;
         }
         let wchan = self.wchan(me).unwrap_or_default();
@@ -500,7 +543,7 @@ impl<'b> Tested<'b> {
     pub fn settle(&mut self) -> Result<(), Stopped> {
         sys::sched_yield();
         // Who has no job only waits for one.
-        if (0..self.executors.len()).all(|me| self.executors[me].op.is_none() || !self.bench.slots[me].is_busy()) {
+        if (0..self.executors.len()).all(|me| self.executors[me].ops.is_empty() || !self.bench.slots[me].is_busy()) {
             return Ok(());
         }
         let since = Instant::now();
@@ -553,7 +596,9 @@ impl<'b> Tested<'b> {
         let mut all = Vec::new();
         for (me, standing) in standing.iter().enumerate().filter(|(_, s)| **s != Standing::Idle) {
             let wchan = self.wchan(me).unwrap_or_default();
-            let op = self.executors[me].op.as_ref().map_or(String::new(), crate::scenario::print::op);
+            let e = &self.executors[me];
+            let ended = self.bench.slots[me].done().saturating_sub(e.known) as usize;
+            let op = e.ops.get(ended).map_or(String::new(), crate::scenario::print::op);
             all.push(format!("{op} (thread {me}, state {}, in {wchan}, {standing:?})", self.state(me).unwrap_or('?')));
         }
         Stopped::Stuck(all.join("; "))
@@ -562,34 +607,52 @@ impl<'b> Tested<'b> {
     /// Operations that have ended since the last call, by thread. None: its process has ended with it.
     pub fn ended(&mut self) -> Result<Vec<(usize, Option<Outcome>)>, Stopped> {
         let mut all = Vec::new();
+        self.incore = None;
         for me in 0..self.executors.len() {
-            let Some(op) = self.executors[me].op else { continue };
             if !self.executors[me].alive {
-                self.executors[me].op = None;
-                all.push((me, (op == Op::Exit).then(|| Outcome::ok(0))));
+                if let Some(op) = self.executors[me].ops.front() {
+                    all.push((me, (*op == Op::Exit).then(|| Outcome::ok(0))));
+                }
+                self.executors[me].ops.clear();
                 continue;
             }
-            let Some(raw) = self.bench.slots[me].take() else { continue };
-            self.executors[me].op = None;
-            let mut outcome = self.outcome(me, &op, &raw)?;
-            if op == Op::Fork && raw.ret > 0 {
-                let child = self.executors[me].child.unwrap_or(0);
-                let since = Instant::now();
-                while self.bench.slots[child].tid() == 0 {
-                    sys::sched_yield();
-                    if since.elapsed() > PATIENCE {
-                        return Err(Stopped::Stuck("the child of a fork did not start".to_owned()));
+            let slot = &self.bench.slots[me];
+            while let (Some(&op), Some(raw)) = (self.executors[me].ops.front(), slot.raw(self.executors[me].known + 1)) {
+                let mut outcome = self.outcome(me, &op, &raw)?;
+                self.executors[me].known += 1;
+                self.executors[me].ops.pop_front();
+                if op == Op::Fork && raw.ret > 0 {
+                    let child = self.executors[me].child.unwrap_or(0);
+                    let since = Instant::now();
+                    while self.bench.slots[child].tid() == 0 {
+                        sys::sched_yield();
+                        if since.elapsed() > PATIENCE {
+                            return Err(Stopped::Stuck("the child of a fork did not start".to_owned()));
+                        }
                     }
+                    self.adopt(child);
+                    outcome.ret = Ok(child as i64);
                 }
-                self.adopt(child);
-                outcome.ret = Ok(child as i64);
+                all.push((me, Some(outcome)));
             }
-            all.push((me, Some(outcome)));
+            let e = &mut self.executors[me];
+            let asked = e.asked.take();
+            if !e.ops.is_empty() {
+                // It is blocked. What is behind this operation is not begun.
+                slot.retract();
+                e.ops.truncate(1);
+            } else if let Some(ranges) = asked {
+                e.known += 1;
+                let pages = ranges.iter().map(|&(_, pages)| pages as usize).sum();
+                self.incore = Some((ranges, slot.data(pages)));
+            }
         }
         // A process may have died while all its threads were idle, by a signal from another one.
-        let (pids, pidfds): (Vec<u32>, Vec<_>) = self.pidfds().unzip();
-        for (pid, _) in pids.into_iter().zip(sys::ended(&pidfds)).filter(|(_, ended)| *ended) {
-            self.executors.iter_mut().filter(|e| e.pid == pid).for_each(|e| e.alive = false);
+        if self.mortal {
+            let (pids, pidfds): (Vec<u32>, Vec<_>) = self.pidfds().unzip();
+            for (pid, _) in pids.into_iter().zip(sys::ended(&pidfds)).filter(|(_, ended)| *ended) {
+                self.executors.iter_mut().filter(|e| e.pid == pid).for_each(|e| e.alive = false);
+            }
         }
         Ok(all)
     }
