@@ -82,9 +82,9 @@ enum Command {
         /// What random programs are made of: series (what v5.14 knows), later, or all
         #[arg(long, value_name = "SCOPE", default_value = "all", requires = "random")]
         scope: String,
-        /// Of random programs only the answers, not what can be seen in between
-        #[arg(long, requires = "random")]
-        no_observe: bool,
+        /// When the memory of random programs is looked at: after each operation, after the last, or never (none)
+        #[arg(long, value_name = "WHEN", default_value = "each", requires = "random")]
+        look: String,
         /// Each random program in a process that nothing else has run in: slower
         #[arg(long, requires = "random")]
         fresh: bool,
@@ -183,9 +183,9 @@ fn run(command: Command) -> Answer {
         Command::Recorded { files, patch, only, all, convert, pack } => {
             recorded(&files, patch.as_deref(), &only, all, convert, pack.as_deref())
         }
-        Command::Live { files, matrix, random: Some(programs), seed, scope, no_observe, fresh, out, kernel, .. } => {
+        Command::Live { files, matrix, random: Some(programs), seed, scope, look, fresh, out, kernel, .. } => {
             debug_assert!(files.is_empty() && !matrix);
-            live_random(programs, seed, &scope, !no_observe, fresh, &out, kernel.as_deref())
+            live_random(programs, seed, &scope, &look, fresh, &out, kernel.as_deref())
         }
         Command::Live { files, matrix, record, kernel, .. } => live(&files, matrix, record, kernel.as_deref()),
         Command::Ask {
@@ -344,7 +344,7 @@ fn live(_: &[String], _: bool, _: bool, _: Option<&str>) -> Answer {
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-fn live_random(_: u64, _: u64, _: &str, _: bool, _: bool, _: &Path, _: Option<&str>) -> Answer {
+fn live_random(_: u64, _: u64, _: &str, _: &str, _: bool, _: &Path, _: Option<&str>) -> Answer {
     live(&[], false, false, None)
 }
 
@@ -370,18 +370,21 @@ fn here(kernel: Option<&str>) -> Result<Result<(faultline::live::Host, Revision)
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn live_random(programs: u64, seed: u64, scope: &str, look: bool, fresh: bool, out: &Path, kernel: Option<&str>) -> Answer {
-    use faultline::live::random::{self, Plan, Scope};
+fn live_random(programs: u64, seed: u64, scope: &str, look: &str, fresh: bool, out: &Path, kernel: Option<&str>) -> Answer {
+    use faultline::live::random::{self, Looks, Plan, Scope};
     use faultline::report::live as show;
     use std::io::{IsTerminal, Write};
     let Some(&(_, scope)) = Scope::NAMES.iter().find(|(name, _)| *name == scope) else {
         return Err(unknown("scope", scope, &Scope::NAMES.map(|(name, _)| name)));
     };
+    let Some(&(_, looks)) = Looks::NAMES.iter().find(|(name, _)| *name == look) else {
+        return Err(unknown("moment to look at memory", look, &Looks::NAMES.map(|(name, _)| name)));
+    };
     let (host, revision) = match here(kernel)? {
         Ok(here) => here,
         Err(why) => return Ok((why, NOT_HERE)),
     };
-    let plan = Plan { programs, seed, revision, scope, look, fresh };
+    let plan = Plan { programs, seed, revision, scope, looks, fresh };
     let terminal = std::io::stderr().is_terminal();
     let report = random::run(&host, &plan, |report| {
         if terminal {

@@ -330,7 +330,7 @@ impl Live {
         let cpu = self.host.cpus.first().copied().unwrap_or(0);
         let swap = &self.swap;
         let worker = crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Seen>| {
-            teller.tell(&carry_out(bench, frames, scenario, swap, &How { from: 0, depth: Depth::Whole, lenient: false, new: true }));
+            teller.tell(&carry_out(bench, frames, scenario, swap, &How { from: 0, end: false, depth: Depth::Whole, lenient: false, new: true }));
         });
         let mut workers = match worker {
             Ok(worker) => [worker],
@@ -366,6 +366,8 @@ fn excuse_stack(op: &Op, model: &Moment, kernel: &mut Moment) {
 struct How {
     /// Before this step nothing is looked at.
     from: usize,
+    /// What the last step left behind is looked at, whichever that is.
+    end: bool,
     /// How closely; after the last step in any case at everything.
     depth: Depth,
     /// Reclaim that is not possible is left out.
@@ -401,7 +403,7 @@ fn in_a_row<'s>(steps: &'s [Step], tested: &Tested<'_>) -> Vec<&'s Call> {
 }
 
 fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: &How, seen: &mut Seen) -> Result<(), Stopped> {
-    let How { from, depth, lenient, new } = *how;
+    let How { from, end, depth, lenient, new } = *how;
     let mut tested = Tested::start(bench, scenario.threads.len(), scenario.initial_threads, new)?;
     let mut observer = Observer::new(frames, scenario, &mut tested);
     let mut ranges = Vec::new();
@@ -471,6 +473,9 @@ fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: 
         }
         seen.moments.push(moment);
         n += 1;
+    }
+    if let Some(last) = seen.moments.last_mut().filter(|last| end && last.seen.0.is_empty()) {
+        last.seen = observer.look(&tested, None, &Moment::default(), Depth::Whole, &mut ranges);
     }
     // Files that are looked through go first.
     let subject = observer.into_subject(tested.pid);

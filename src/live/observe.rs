@@ -16,7 +16,7 @@ use crate::flags::{PROT_EXEC, PROT_READ, PROT_WRITE, Prot};
 use crate::kernel::{CELL_AT, PAGE_SIZE};
 use crate::observe::*;
 use crate::scenario::Scenario;
-use crate::syscall::{Fd, Msg, Op, Out, Outcome};
+use crate::syscall::{Advice, Fd, Msg, Op, Out, Outcome};
 use memchr::memchr;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -292,22 +292,26 @@ fn touches_descriptors(op: &Op, moment: &Moment) -> bool {
         || moment.outcome.iter().chain(moment.resumed.iter().map(|(_, outcome)| outcome)).any(opens)
 }
 
-/// May this operation change what only smaps tells of mappings, but for the counters that follow from their pages?
+/// May this operation change what only smaps tells of mappings, but for the counters that follow from their pages? (One that it
+/// lets go on, such as a fork whose event is read, is for whoever looks to see.)
 fn touches_mappings(op: &Op) -> bool {
+    use Advice::*;
     match op {
+        Op::Madvise { advice, .. } => match advice {
+            MADV_DONTFORK | MADV_DOFORK | MADV_WIPEONFORK | MADV_KEEPONFORK | MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => true,
+            MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_REMOVE | MADV_PAGEOUT | MADV_COLD | MADV_WILLNEED => false,
+            MADV_POPULATE_READ | MADV_POPULATE_WRITE => false,
+        },
         Op::Mmap { .. }
         | Op::Munmap { .. }
         | Op::Mprotect { .. }
         | Op::Mremap { .. }
-        | Op::Madvise { .. }
         | Op::Mlock { .. }
         | Op::Munlock { .. }
         | Op::UffdRegister { .. }
         | Op::UffdUnregister { .. }
         // What was registered with it is registered no more.
         | Op::Close { .. }
-        // The other end of an event: a fork or a mremap goes on.
-        | Op::UffdRead { .. }
         | Op::Fork
         | Op::Exit
         | Op::Kill { .. } => true,
@@ -328,6 +332,7 @@ fn touches_mappings(op: &Op) -> bool {
         | Op::Mincore { .. }
         | Op::Userfaultfd { .. }
         | Op::UffdApi { .. }
+        | Op::UffdRead { .. }
         | Op::UffdWake { .. }
         | Op::UffdCopy { .. }
         | Op::UffdZeropage { .. }

@@ -47,6 +47,22 @@ impl Scope {
     pub const NAMES: [(&str, Scope); 3] = [("series", Scope::Series), ("later", Scope::Later), ("all", Scope::All)];
 }
 
+/// When memory is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Looks {
+    /// After every operation.
+    Each,
+    /// After the last operation of each program; only what differs then is run again with a look after every operation.
+    Last,
+    /// Never: only answers are compared.
+    None,
+}
+
+impl Looks {
+    /// Each with its name on the command line.
+    pub const NAMES: [(&str, Looks); 3] = [("each", Looks::Each), ("last", Looks::Last), ("none", Looks::None)];
+}
+
 /// What is to be run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -58,8 +74,8 @@ pub struct Plan {
     pub revision: Revision,
     /// What they are made of.
     pub scope: Scope,
-    /// Look at memory after every operation, not only at what it answered.
-    pub look: bool,
+    /// When memory is looked at, besides comparing what every operation answered.
+    pub looks: Looks,
     /// Each in a process of its own: slower, and the same.
     pub fresh: bool,
 }
@@ -184,14 +200,34 @@ struct Case {
 
 /// `new`: in a process that nothing else has run in.
 fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: bool, new: bool) -> Case {
+    // Where it is to be found out what differs, everything is looked at.
+    match plan.looks {
+        Looks::Last if new => case_with(bench, frames, plan, program, dry, new, Looks::Each),
+        looks => case_with(bench, frames, plan, program, dry, new, looks),
+    }
+}
+
+fn case_with(
+    bench: &Bench,
+    frames: &Frames,
+    plan: &Plan,
+    program: &Program,
+    dry: bool,
+    new: bool,
+    looks: Looks,
+) -> Case {
     // What is left of a program that was made small may have to be adapted again.
     let program = adapt(program.clone());
     let mut scenario = program.to_scenario();
     // Shrinking would take it away, but it is there.
     scenario.machine.swap = if dry { 0 } else { SWAP };
     let begun = program.prologue.ops().len();
-    let from = if plan.look { begun - 1 } else { usize::MAX };
-    let (model, broken) = moments_and_rules(&scenario, plan.revision, &[], from, false);
+    let from = |scenario: &Scenario| match looks {
+        Looks::Each => begun - 1,
+        Looks::Last => scenario.steps.len() - 1,
+        Looks::None => usize::MAX,
+    };
+    let (model, broken) = moments_and_rules(&scenario, plan.revision, &[], from(&scenario), false);
     // An operation that never ends is not worth waiting for a thousand times: its scenario shows it.
     let may = |c: &Call| matches!(c.op, Op::Madvise { advice: Advice::MADV_GUARD_INSTALL, .. } | Op::Kill { .. });
     if broken.iter().any(|b| b.rule == ENDLESS) && scenario.calls().any(may) {
@@ -199,11 +235,13 @@ fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: boo
         let sides = Sides { model, kernel, first: None, broken: Vec::new() };
         return Case { scenario, sides, left_out: 0, endless: true };
     }
-    let how = How { from, depth: if new { Depth::Whole } else { Depth::Pages }, lenient: true, new };
+    let depth = if new { Depth::Whole } else { Depth::Pages };
+    let begin = if looks == Looks::Each { begun - 1 } else { usize::MAX };
+    let how = How { from: begin, end: looks == Looks::Last, depth, lenient: true, new };
     let Seen { moments, stopped, left_out } = carry_out(bench, frames, &scenario, &Swap::default(), &how);
     let kernel = Seen { moments, stopped, left_out: Vec::new() };
     if left_out.is_empty() {
-        let sides = Sides::beside(&scenario, plan.revision, (model, broken), kernel, from);
+        let sides = Sides::beside(&scenario, plan.revision, (model, broken), kernel, from(&scenario));
         return Case { scenario, sides, left_out: 0, endless: false };
     }
     let mut n = 0;
@@ -211,7 +249,7 @@ fn case(bench: &Bench, frames: &Frames, plan: &Plan, program: &Program, dry: boo
         n += 1;
         !left_out.contains(&(n - 1))
     });
-    let sides = Sides::of(&scenario, plan.revision, kernel, from);
+    let sides = Sides::of(&scenario, plan.revision, kernel, from(&scenario));
     Case { scenario, sides, left_out: left_out.len() as u64, endless: false }
 }
 

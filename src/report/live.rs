@@ -2,7 +2,7 @@
 //! A scenario on the model and on the running kernel, side by side.
 
 use super::fold;
-use crate::live::random::{Kind, Plan, Report};
+use crate::live::random::{Kind, Looks, Plan, Report};
 use crate::live::{Host, Missing, Seen, Sides, Verdict};
 use crate::observe::Moment;
 use crate::patch::Revision;
@@ -138,7 +138,11 @@ pub fn random(host: &Host, plan: &Plan, report: &Report, saved: &[PathBuf]) -> S
         out,
         "  {:8} agree in every answer{} ({percent:.3} %)",
         report.agree,
-        if plan.look { " and in all that was seen" } else { "" }
+        match plan.looks {
+            Looks::Each => " and in all that was seen",
+            Looks::Last => " and in all that was seen at the end",
+            Looks::None => "",
+        }
     );
     let _ = writeln!(out, "  {:8} differ", report.programs - report.agree);
     let once: u64 = report.once.values().sum();
