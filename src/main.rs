@@ -82,8 +82,9 @@ enum Command {
         /// What random programs are made of: series (what v5.14 knows), later, or all
         #[arg(long, value_name = "SCOPE", default_value = "all", requires = "random")]
         scope: String,
-        /// When the memory of random programs is looked at: after each operation, after the last, or never (none)
-        #[arg(long, value_name = "WHEN", default_value = "each", requires = "random")]
+        /// When the memory of random programs is looked at: after each operation, after the last (and in one program of eight after
+        /// each), or never (none)
+        #[arg(long, value_name = "WHEN", default_value = "last", requires = "random")]
         look: String,
         /// Each random program in a process that nothing else has run in: slower
         #[arg(long, requires = "random")]

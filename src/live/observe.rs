@@ -360,9 +360,11 @@ pub(super) enum Depth {
 /// devices. Not with stat(2), which recounts blocks.
 fn inode_of(pid: u32, fd: Fd) -> Option<u64> {
     let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    if !target.is_absolute() || target.starts_with("/proc") || target.starts_with("/dev") {
+        return None;
+    }
     let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
-    let ino = info.lines().find_map(|l| l.strip_prefix("ino:")?.trim().parse().ok())?;
-    (target.is_absolute() && !target.starts_with("/proc") && !target.starts_with("/dev")).then_some(ino)
+    info.lines().find_map(|l| l.strip_prefix("ino:")?.trim().parse().ok())
 }
 
 /// Does any operation name an address where the tested process has mappings of its own?

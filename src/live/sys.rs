@@ -479,9 +479,6 @@ pub(super) fn begin_tested() {
     unsafe {
         libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32);
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
-        // A mapping without pages between the scenario's and the program's: who reads smaps need not read on.
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        libc::mmap(super::observe::END as *mut libc::c_void, 4096, libc::PROT_NONE, flags, -1, 0);
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = trapped as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO;
@@ -553,6 +550,7 @@ pub(super) fn work(slots: &Slots, letters: Letters, me: usize) -> usize {
                 announce(&slots[child]);
                 return child;
             }
+            drain_batches();
             raw
         }
         Job::Incore(n) => incore(n, data),
@@ -973,17 +971,19 @@ pub(super) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     unsafe { Ok(OwnedFd::from_raw_fd(checked(libc::syscall(libc::SYS_pidfd_open, pid, 0u32))? as RawFd)) }
 }
 
+/// Map a page without contents at [`END`](super::observe::END), for [`drain_batches`].
+pub(super) fn map_nothing() {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: a new mapping where nothing is; nobody ever looks into it.
+    unsafe { libc::mmap(super::observe::END as *mut libc::c_void, 4096, libc::PROT_NONE, flags, -1, 0) };
+}
+
 /// Let this CPU do what it has put off: pages on their way to the LRU, and what mlock counts. (lru_add_drain(), which MADV_COLD
-/// begins with, also where there is nothing to cool.)
+/// begins with, also where there is nothing to cool.) What is put off is done in another order than it was asked for: a page that is
+/// unmapped from locked memory and mapped there again is no longer PG_mlocked if that was never done in between.
 pub(super) fn drain_batches() {
-    static NOTHING: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    // SAFETY: a new mapping, which nobody ever looks into.
-    let at = *NOTHING.get_or_init(|| unsafe {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_NONE, flags, -1, 0) as usize
-    });
-    // SAFETY: as above.
-    unsafe { libc::madvise(at as *mut libc::c_void, 4096, libc::MADV_COLD) };
+    // SAFETY: only numbers; the page there has no contents.
+    unsafe { libc::madvise(super::observe::END as *mut libc::c_void, 4096, libc::MADV_COLD) };
 }
 
 /// MADV_PAGEOUT on a page of another process.

@@ -140,7 +140,7 @@ pub fn random(host: &Host, plan: &Plan, report: &Report, saved: &[PathBuf]) -> S
         report.agree,
         match plan.looks {
             Looks::Each => " and in all that was seen",
-            Looks::Last => " and in all that was seen at the end",
+            Looks::Last => " and in all that was seen, of most at the end",
             Looks::None => "",
         }
     );
