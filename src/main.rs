@@ -379,7 +379,7 @@ fn live_random(programs: u64, seed: u64, scope: &str, look: &str, fresh: bool, o
         return Err(unknown("scope", scope, &Scope::NAMES.map(|(name, _)| name)));
     };
     let Some(&(_, looks)) = Looks::NAMES.iter().find(|(name, _)| *name == look) else {
-        return Err(unknown("moment to look at memory", look, &Looks::NAMES.map(|(name, _)| name)));
+        return Err(unknown("value of --look", look, &Looks::NAMES.map(|(name, _)| name)));
     };
     let (host, revision) = match here(kernel)? {
         Ok(here) => here,

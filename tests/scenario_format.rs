@@ -1561,7 +1561,7 @@ fork() as child
 | 0x101000: swap uffd_wp mincore=0
 | 0x102000: none
 | 0x103000: present kpf=z
-| maps: 0x100000-0x102000 rw-s um ui rss=1 private_dirty=1, 0x200000-0x201000 ---p ac lo
+| maps: 0x100000-0x102000 rw-s um ui rss=1 private_dirty=1, 0x200000-0x201000 ---p ac lo, 0x300000-0x301000 rw-p smaps=?
 | maps 0x300000-0x400000: none
 | vcpu rss: anon=2 shmem=-1 swap=?
 | child 0x100000: gone
@@ -1664,6 +1664,15 @@ fn what_is_wrong_with_what_can_be_seen_is_said_where_it_stands() {
            |
          5 | | maps: 0x100000-0x101000 rws
            |                           ^^^ for instance rw-s or r--p"#]],
+    );
+    wrong(
+        "| maps: 0x100000-0x101000 rw-s um smaps=?",
+        expect![[r#"
+            error: `smaps=?` says that nothing else was seen of this mapping
+              --> t.scn:5:42
+               |
+             5 | | maps: 0x100000-0x101000 rw-s um smaps=?
+               |                                          ^"#]],
     );
     wrong(
         "| vcup 0x100000: gone",

@@ -330,7 +330,13 @@ impl Live {
         let cpu = self.host.cpus.first().copied().unwrap_or(0);
         let swap = &self.swap;
         let worker = crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Seen>| {
-            teller.tell(&carry_out(bench, frames, scenario, swap, &How { from: 0, end: false, depth: Depth::Whole, lenient: false, new: true }));
+            teller.tell(&carry_out(
+                bench,
+                frames,
+                scenario,
+                swap,
+                &How { from: 0, end: false, depth: Depth::Whole, lenient: false, new: true },
+            ));
         });
         let mut workers = match worker {
             Ok(worker) => [worker],
@@ -418,7 +424,11 @@ fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: 
             for _ in &several {
                 let outcome = ended.next().flatten();
                 let over = outcome.is_none();
-                seen.moments.push(Moment { outcome, blocked: if over { blocked.clone() } else { Vec::new() }, ..Moment::default() });
+                seen.moments.push(Moment {
+                    outcome,
+                    blocked: if over { blocked.clone() } else { Vec::new() },
+                    ..Moment::default()
+                });
                 n += 1;
                 if over {
                     break;

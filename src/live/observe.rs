@@ -5,9 +5,10 @@
 //! read only where a page is there to be read. `fstat` recounts the blocks of a file, which matters where the mount has a limit:
 //! there it is left out.
 //!
-//! Every look sees everything anew. Only what is the same question is asked once: a frame that is mapped at several addresses has
-//! one set of flags, one count and one content; if cachestat finds all pages of a file in the cache, or none, that is the answer for
-//! each; and what lies before the next data that SEEK_DATA has found is a hole.
+//! Every look sees everything anew, but for what only smaps tells, which may be left out where an operation changed pages and no
+//! mappings ([`Depth`]). Only what is the same question is asked once: a frame that is mapped at several addresses has one set of
+//! flags, one count and one content; if cachestat finds all pages of a file in the cache, or none, that is the answer for each; and
+//! what lies before the next data that SEEK_DATA has found is a hole.
 
 use super::sys::{self, Eye};
 use super::worker::{Stopped, Tested};
@@ -405,7 +406,16 @@ impl<'f> Observer<'f> {
             all.iter().map(|e| (e.seen.start, e.seen.end)).collect()
         });
         let subjects = tested.subject().into_iter().collect();
-        Observer { frames, subjects, room: vec![0; ROOM], met: Vec::new(), files: BTreeMap::new(), open: Vec::new(), limited, own }
+        Observer {
+            frames,
+            subjects,
+            room: vec![0; ROOM],
+            met: Vec::new(),
+            files: BTreeMap::new(),
+            open: Vec::new(),
+            limited,
+            own,
+        }
     }
 
     /// What this process was looked at through, for who looks next.
@@ -637,7 +647,15 @@ impl<'f> Observer<'f> {
 }
 
 impl Watched {
-    fn look(&self, fd: Fd, limited: bool, inode_locked: bool, own_smaps: Option<&File>, room: &mut [u8], seen: &mut Vec<(Key, Seen)>) {
+    fn look(
+        &self,
+        fd: Fd,
+        limited: bool,
+        inode_locked: bool,
+        own_smaps: Option<&File>,
+        room: &mut [u8],
+        seen: &mut Vec<(Key, Seen)>,
+    ) {
         let Ok(size) = sys::size(self.file.as_fd()) else { return };
         let stat = (!limited).then(|| self.file.metadata().ok()).flatten();
         let blocks = stat.map_or(Envelope::Unseen, |stat| Envelope::Is(stat.blocks() as i64));

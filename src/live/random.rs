@@ -2,8 +2,9 @@
 //! Random programs on the model and on the running kernel.
 //!
 //! The programs are those of the property tests, one operation after the other. They run in a process that is used again where
-//! nothing can be left in it, a difference once more in one of its own (see [`worker`](super::worker)); workers on each CPU do the
-//! work, the model's side and the shrinking included. One program in eight runs without swap.
+//! nothing can be left in it, a difference once more in one of its own (see [`worker`](super::worker)), with a look after each
+//! operation ([`Looks`]); workers on each CPU do the work, the model's side and the shrinking included. One program in eight runs
+//! without swap.
 
 use super::crew::{self, Heard, Teller, Worker};
 use super::observe::{Depth, Frames};

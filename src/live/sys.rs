@@ -139,7 +139,8 @@ impl Slot {
         let done = self.done();
         // SAFETY: the job was done, so `raw` was written, and it is not being written: a job of the same place would have to be
         // open, and the watcher, who asks, has not posted one.
-        (job > 0 && job <= done && done - job < QUEUE as u32).then(|| unsafe { (*self.raw[job as usize % QUEUE].get()).assume_init() })
+        (job > 0 && job <= done && done - job < QUEUE as u32)
+            .then(|| unsafe { (*self.raw[job as usize % QUEUE].get()).assume_init() })
     }
 
     /// The first `n` bytes that the last job copied out.
@@ -163,7 +164,9 @@ impl Slot {
         let n = ranges.len().min(RANGES);
         if !self.is_busy() {
             // SAFETY: no job is open, so the executor does not look at it; the ranges fit, byte by byte.
-            unsafe { std::ptr::copy_nonoverlapping(ranges.as_ptr().cast::<u8>(), self.data.get().cast(), n * size_of::<(u64, u64)>()) };
+            unsafe {
+                std::ptr::copy_nonoverlapping(ranges.as_ptr().cast::<u8>(), self.data.get().cast(), n * size_of::<(u64, u64)>())
+            };
         }
         Job::Incore(n)
     }

@@ -3,9 +3,12 @@
 //!
 //! The watcher forks the tested process. Each thread of the scenario is an executor that takes one operation after the other from
 //! its [`Slot`](sys::Slot). No time is measured to find out whether an operation is blocked: an executor whose job is open and
-//! whose `wchan` names a wait for a userfault sleeps there until somebody wakes it. Watcher and executors share one CPU, where they
-//! take turns and go before everybody else: when the watcher has yielded, it has the CPU back as soon as no executor can go on, or
-//! when one has run for very long.
+//! whose `wchan` names a wait for a userfault sleeps there until somebody wakes it, and one that waits for the lock of an inode until
+//! its holder goes on. Watcher and executors share one CPU, where they take turns and go before everybody else: when the watcher has
+//! yielded, it has the CPU back as soon as no executor can go on, or when one has run for very long.
+//!
+//! An executor may be given several operations at once ([`may_go_on`]) while nobody is blocked whom one of them could wake. If one
+//! blocks, those behind it are taken back: their thread was not ready for them.
 //!
 //! # One process for many scenarios
 //! To fork a process, start its threads, fault in what it touches and end it costs more than to run a scenario in it. So a process
@@ -341,7 +344,17 @@ impl<'b> Tested<'b> {
         let mut executors = std::mem::take(&mut process.executors);
         executors.resize_with(threads, Executor::default);
         let pid = process.pid;
-        Ok(Tested { bench, pid, process: Some(process), executors, children: Vec::new(), initial, mortal: false, spoiled: false, incore: None })
+        Ok(Tested {
+            bench,
+            pid,
+            process: Some(process),
+            executors,
+            children: Vec::new(),
+            initial,
+            mortal: false,
+            spoiled: false,
+            incore: None,
+        })
     }
 
     /// Use the process again, if nothing of this scenario is left in it.
