@@ -78,7 +78,8 @@ fn swapped_shared_memory_shows_in_the_file_and_not_in_the_entry() {
     let Some(Seen::FilePage(file)) = moment.seen.0.get(&Key::FilePage(3, 0)) else { panic!() };
     assert_eq!((file.cached, file.data, file.mincore), (Envelope::Is(Cached::Swapped), Envelope::Is(true), Envelope::Is(false)));
     let Some(Seen::Vmas(vmas)) = moment.seen.0.get(&Key::Vmas(0)) else { panic!() };
-    assert_eq!((vmas[0].rss, vmas[0].swap), (0, 1));
+    let Envelope::Is(smaps) = vmas[0].smaps else { panic!() };
+    assert_eq!((smaps.rss, smaps.swap), (0, 1));
     let Some(Seen::File(file)) = moment.seen.0.get(&Key::File(3)) else { panic!() };
     assert_eq!((file.blocks, file.swapped), (Envelope::Is(8), Envelope::Is(1)));
     // Before v6.5 nobody tells a page in memory from one in swap.
@@ -171,11 +172,25 @@ fn unlike_facts_are_named_with_both_values() {
     });
     assert_eq!(wp, ["page 0x100000: pagemap 57 (uffd-wp): model no, kernel yes"]);
     let rss = change(Key::Vmas(0), |s| {
-        if let Seen::Vmas(v) = s {
-            v[0].rss = 3
+        if let Seen::Vmas(v) = s
+            && let Envelope::Is(smaps) = &mut v[0].smaps
+        {
+            smaps.rss = 3
         }
     });
     assert_eq!(rss, ["smaps 0x100000-0x104000: Rss: model 1, kernel 3"]);
+    let unseen = change(Key::Vmas(0), |s| {
+        if let Seen::Vmas(v) = s {
+            v[0].smaps = Envelope::Unseen
+        }
+    });
+    assert_eq!(unseen, [""; 0]);
+    let rights = change(Key::Vmas(0), |s| {
+        if let Seen::Vmas(v) = s {
+            (v[0].smaps, v[0].shared) = (Envelope::Unseen, false)
+        }
+    });
+    assert_eq!(rights, ["smaps 0x100000-0x104000: rights: model rw-s, kernel rw-p"]);
     let bytes = change(Key::FilePage(3, 0), |s| {
         if let Seen::FilePage(p) = s {
             p.bytes = Envelope::Is([0; 4].into())
@@ -211,7 +226,8 @@ madvise(0x100000, 4096, MADV_PAGEOUT) = 0
     let frame = page(&back, 0, 0x100000).frame.unwrap();
     assert_eq!((frame.dirty, frame.swapcache, frame.anon), (Envelope::Any, Envelope::Any, true));
     let Some(Seen::Vmas(vmas)) = back.seen.0.get(&Key::Vmas(0)) else { panic!() };
-    assert_eq!((vmas[0].kinds, vmas[0].rss, vmas[0].swap), (Envelope::Any, 2, 0));
+    let Envelope::Is(smaps) = vmas[0].smaps else { panic!() };
+    assert_eq!((smaps.kinds, smaps.rss, smaps.swap), (Envelope::Any, 2, 0));
     // Of its neighbour, which never left, everything is known.
     let frame = page(&back, 0, 0x101000).frame.unwrap();
     assert_eq!((frame.dirty, frame.swapcache), (Envelope::Is(false), Envelope::Is(false)));

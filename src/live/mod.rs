@@ -7,6 +7,7 @@
 //! | `crew` | workers: processes that test |
 //! | `worker` | a tested process: its threads, who is blocked, how an operation ended |
 //! | `observe` | what is seen of it after each operation |
+//! | `run` | a scenario in it, step by step |
 //! | `guard` | swap, and that nothing of it stays behind |
 //! | `random` | random programs, on both sides |
 //! | `sys` | everything that is unsafe |
@@ -20,6 +21,7 @@ mod observe;
 mod plan;
 pub mod random;
 mod record;
+mod run;
 mod sys;
 mod worker;
 
@@ -34,13 +36,14 @@ use crate::observe::{self as seen_by, Difference, Moment, compare};
 use crate::patch::Revision;
 use crate::recorded::revision_of;
 use crate::replay::{BrokenAt, moments_and_rules};
-use crate::scenario::{Call, MachineSpec, Scenario, Step};
+use crate::scenario::{MachineSpec, Scenario, Step};
 use crate::syscall::{Op, Out, Outcome, Signal};
 use crew::{Heard, Teller};
-use observe::{Depth, Frames, Observer};
+use observe::Frames;
+use run::{How, carry_out};
 use std::path::PathBuf;
 use std::time::Duration;
-use worker::{Bench, Tested};
+use worker::Bench;
 
 /// Something that the machine lacks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -330,13 +333,7 @@ impl Live {
         let cpu = self.host.cpus.first().copied().unwrap_or(0);
         let swap = &self.swap;
         let worker = crew::start(cpu, |bench: &Bench, frames: &Frames, teller: &mut Teller<Seen>| {
-            teller.tell(&carry_out(
-                bench,
-                frames,
-                scenario,
-                swap,
-                &How { from: 0, end: false, depth: Depth::Whole, lenient: false, new: true },
-            ));
+            teller.tell(&carry_out(bench, frames, scenario, swap, &How::CLOSELY));
         });
         let mut workers = match worker {
             Ok(worker) => [worker],
@@ -365,130 +362,4 @@ fn excuse_stack(op: &Op, model: &Moment, kernel: &mut Moment) {
     if nothing && model.outcome == no_memory && kernel.outcome == Some(Outcome::err(Errno::EINVAL)) {
         kernel.outcome = no_memory;
     }
-}
-
-/// How a scenario is run.
-#[derive(Clone, Copy, Debug)]
-struct How {
-    /// Before this step nothing is looked at.
-    from: usize,
-    /// What the last step left behind is looked at, whichever that is.
-    end: bool,
-    /// How closely; after the last step in any case at everything.
-    depth: Depth,
-    /// Reclaim that is not possible is left out.
-    lenient: bool,
-    /// In a process that nothing else has run in.
-    new: bool,
-}
-
-/// Run a scenario in a tested process.
-fn carry_out(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: &How) -> Seen {
-    let mut seen = Seen::default();
-    sys::urgent(true);
-    let done = steps(bench, frames, scenario, swap, how, &mut seen);
-    sys::urgent(false);
-    seen.stopped = done.err();
-    seen
-}
-
-/// As many of the next steps as one thread can take without anybody looking in between: nobody is blocked whom they could wake.
-fn in_a_row<'s>(steps: &'s [Step], tested: &Tested<'_>) -> Vec<&'s Call> {
-    let calls = steps.iter().map_while(|step| match step {
-        Step::Op(call) if worker::may_go_on(&call.op) => Some(call),
-        _ => None,
-    });
-    let mut calls = calls.take(sys::QUEUE - 1).peekable();
-    match calls.peek() {
-        Some(first) if tested.is_ready(first.thread) && tested.blocked().next().is_none() => {
-            let thread = first.thread;
-            calls.take_while(|call| call.thread == thread).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: &How, seen: &mut Seen) -> Result<(), Stopped> {
-    let How { from, end, depth, lenient, new } = *how;
-    let mut tested = Tested::start(bench, scenario.threads.len(), scenario.initial_threads, new)?;
-    let mut observer = Observer::new(frames, scenario, &mut tested);
-    let mut ranges = Vec::new();
-    let mut n = 0;
-    while let Some(step) = scenario.steps.get(n) {
-        let several = in_a_row(&scenario.steps[n..from.clamp(n, scenario.steps.len())], &tested);
-        if several.len() > 1 {
-            tested.post(several[0].thread, &several.iter().map(|call| &call.op).collect::<Vec<_>>(), None, &[]);
-            tested.settle()?;
-            let mut ended = tested.ended()?.into_iter().map(|(_, outcome)| outcome);
-            let blocked: Vec<usize> = tested.blocked().map(|(thread, _)| thread).collect();
-            for _ in &several {
-                let outcome = ended.next().flatten();
-                let over = outcome.is_none();
-                seen.moments.push(Moment {
-                    outcome,
-                    blocked: if over { blocked.clone() } else { Vec::new() },
-                    ..Moment::default()
-                });
-                n += 1;
-                if over {
-                    break;
-                }
-            }
-            continue;
-        }
-        let mut moment = Moment::default();
-        let mut op = None;
-        if let Step::Op(call) = step {
-            op = Some(&call.op);
-            let by_us = match call.op {
-                _ if !tested.is_ready(call.thread) => None,
-                Op::Reclaim { fd, offset } => match observer.reclaim(&tested, call.thread, fd, offset) {
-                    Err(Stopped::Machine(_)) if lenient => {
-                        seen.left_out.push(n);
-                        n += 1;
-                        continue;
-                    }
-                    outcome => Some(outcome?),
-                },
-                Op::Kill { task, .. } if lenient && !tested.blocked().any(|(thread, _)| thread == usize::from(task)) => {
-                    seen.left_out.push(n);
-                    n += 1;
-                    continue;
-                }
-                _ => swap.carry_out(&call.op).transpose()?,
-            };
-            match by_us {
-                Some(outcome) => moment.outcome = Some(outcome),
-                None => tested.post(call.thread, &[&call.op], call.child, &ranges),
-            }
-            tested.settle()?;
-            for (thread, outcome) in tested.ended()? {
-                match outcome {
-                    Some(outcome) if thread == call.thread => moment.outcome = Some(outcome),
-                    Some(outcome) => moment.resumed.push((thread, outcome)),
-                    None => {}
-                }
-            }
-        }
-        moment.blocked = tested.blocked().map(|(thread, _)| thread).collect();
-        if n >= from {
-            moment.seen = match (op, seen.moments.last()) {
-                // Nothing has happened since.
-                (None, Some(last)) => last.seen.clone(),
-                _ => {
-                    let depth = if n + 1 < scenario.steps.len() { depth } else { Depth::Whole };
-                    observer.look(&tested, op.filter(|_| n > from), &moment, depth, &mut ranges)
-                }
-            };
-        }
-        seen.moments.push(moment);
-        n += 1;
-    }
-    if let Some(last) = seen.moments.last_mut().filter(|last| end && last.seen.0.is_empty()) {
-        last.seen = observer.look(&tested, None, &Moment::default(), Depth::Whole, &mut ranges);
-    }
-    // Files that are looked through go first.
-    let subject = observer.into_subject(tested.pid);
-    tested.give_back(scenario, subject);
-    Ok(())
 }

@@ -9,8 +9,9 @@
 use super::crew::{self, Heard, Teller, Worker};
 use super::observe::{Depth, Frames};
 use super::plan::of_op;
+use super::run::{How, carry_out};
 use super::worker::{Bench, Stopped};
-use super::{ENDLESS, Guard, Host, How, Live, Seen, Sides, Swap, carry_out, sys};
+use super::{ENDLESS, Guard, Host, Live, Seen, Sides, Swap, sys};
 use crate::kernel::PAGE_SIZE;
 use crate::observe::Difference;
 use crate::patch::Revision;

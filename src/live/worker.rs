@@ -172,8 +172,14 @@ pub(super) struct Tested<'b> {
     mortal: bool,
     /// An operation was started that ends the first process.
     spoiled: bool,
-    /// What mincore(2) said of these ranges behind the operation that has ended last.
-    incore: Option<(Vec<(u64, u64)>, Vec<u8>)>,
+    /// Asked behind the operation that has ended last.
+    incore: Option<Incore>,
+}
+
+/// What mincore(2) said of some ranges, a byte a page.
+struct Incore {
+    ranges: Vec<(u64, u64)>,
+    said: Vec<u8>,
 }
 
 fn executor(slots: &Slots, letters: Letters, mut me: usize) -> ! {
@@ -489,10 +495,8 @@ impl<'b> Tested<'b> {
 
     /// mincore(2), called in the first process, of ranges of so many pages: a byte a page, [`UNKNOWN`] where it says nothing.
     pub fn mincore(&self, ranges: &[(u64, u64)]) -> Vec<u8> {
-        if let Some((asked, said)) = &self.incore
-            && asked == ranges
-        {
-            return said.clone();
+        if let Some(known) = self.incore.as_ref().filter(|known| known.ranges == ranges) {
+            return known.said.clone();
         }
         let slot = &self.bench.slots[EYE];
         let mut all = Vec::new();
@@ -656,8 +660,8 @@ impl<'b> Tested<'b> {
                 e.ops.truncate(1);
             } else if let Some(ranges) = asked {
                 e.known += 1;
-                let pages = ranges.iter().map(|&(_, pages)| pages as usize).sum();
-                self.incore = Some((ranges, slot.data(pages)));
+                let said = slot.data(ranges.iter().map(|&(_, pages)| pages as usize).sum());
+                self.incore = Some(Incore { ranges, said });
             }
         }
         // A process may have died while all its threads were idle, by a signal from another one.
