@@ -17,19 +17,29 @@ const WATCHDOG: Duration = Duration::from_secs(30);
 /// How a worker tells what it has found.
 pub(super) struct Teller<T> {
     pipe: PipeWriter,
+    /// What is told together with the next.
+    later: Vec<u8>,
     of: PhantomData<T>,
 }
 
 impl<T: Serialize> Teller<T> {
     /// Tell. Whoever should hear it may be gone, and then the worker goes too.
     pub fn tell(&mut self, what: &T) {
-        let told = postcard::to_stdvec(what).map_err(io::Error::other).and_then(|bytes| {
-            let len = (bytes.len() as u32).to_ne_bytes();
-            self.pipe.write_all(&[&len, bytes.as_slice()].concat())
-        });
-        if told.is_err() {
+        self.tell_later(what);
+        if self.pipe.write_all(&self.later).is_err() {
             sys::exit(71);
         }
+        self.later.clear();
+    }
+
+    /// Tell it together with what is told next.
+    pub fn tell_later(&mut self, what: &T) {
+        let begin = self.later.len();
+        self.later.extend([0; 4]);
+        let Ok(told) = postcard::to_extend(what, std::mem::take(&mut self.later)) else { sys::exit(71) };
+        self.later = told;
+        let len = (self.later.len() - begin - 4) as u32;
+        self.later[begin..begin + 4].copy_from_slice(&len.to_ne_bytes());
     }
 }
 
@@ -67,7 +77,7 @@ pub(super) fn start<T: Serialize>(cpu: usize, job: impl FnOnce(&Bench, &Frames, 
                 // Between the scenario's mappings and the program's: who reads smaps need not read on. Tested processes inherit it.
                 sys::map_nothing();
                 sys::own_proc()?;
-                Ok((Teller { pipe: pipe.into(), of: PhantomData }, Bench::new()?, Frames::open()?))
+                Ok((Teller { pipe: pipe.into(), later: Vec::new(), of: PhantomData }, Bench::new()?, Frames::open()?))
             });
             match ready {
                 Ok((mut teller, bench, frames)) => {

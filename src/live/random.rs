@@ -132,6 +132,8 @@ pub struct Report {
 #[derive(Serialize, Deserialize)]
 enum Told {
     Begun(u64),
+    /// There is nothing left to do.
+    Over,
     /// Still at it: making a program small takes many runs.
     Alive,
     Done {
@@ -318,7 +320,7 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
         });
         manner.new = true;
         let (left_out, endless, once) = (this.left_out, this.endless, once.map(|(name, ..)| name));
-        teller.tell(&Told::Done { agree: kind.is_none(), operations, left_out, endless, once });
+        teller.tell_later(&Told::Done { agree: kind.is_none(), operations, left_out, endless, once });
         match kind {
             Some((name, ..)) => {
                 let met = met.entry(name.clone()).or_default();
@@ -367,6 +369,7 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
             }
         }
     }
+    teller.tell(&Told::Over);
 }
 
 /// Rules that are broken in a way that is not on record.
@@ -411,7 +414,7 @@ pub fn save(host: &Host, plan: &Plan, report: &Report, dir: &Path) -> io::Result
 impl Report {
     fn hear(&mut self, told: Told) {
         match told {
-            Told::Begun(_) | Told::Alive => {}
+            Told::Begun(_) | Told::Over | Told::Alive => {}
             Told::Done { agree, operations, left_out, endless, once } => {
                 if endless {
                     self.endless += 1;

@@ -153,6 +153,8 @@ struct Process {
     /// What it is looked at through.
     subject: Option<Subject>,
     maps: File,
+    /// Its descriptors.
+    fds: File,
     /// What `maps` said before it was used.
     own: Vec<u8>,
 }
@@ -275,12 +277,13 @@ impl Process {
             Forked::Child => tested(bench, initial),
             Forked::Parent(pid) => pid,
         };
-        let opened = sys::pidfd(pid).and_then(|pidfd| Ok((pidfd, File::open(format!("/proc/{pid}/maps"))?)));
-        let (pidfd, maps) = opened.map_err(|e| {
+        let open = |name: &str| File::open(format!("/proc/{pid}/{name}"));
+        let opened = sys::pidfd(pid).and_then(|pidfd| Ok((pidfd, open("maps")?, open("fd")?)));
+        let (pidfd, maps, fds) = opened.map_err(|e| {
             end(pid);
             machine(e)
         })?;
-        let mut process = Process { pid, pidfd, executors: Vec::new(), subject: None, maps, own: Vec::new() };
+        let mut process = Process { pid, pidfd, executors: Vec::new(), subject: None, maps, fds, own: Vec::new() };
         let since = Instant::now();
         for me in (0..initial).chain([EYE]) {
             let slot = &bench.slots[me];
@@ -317,7 +320,11 @@ impl Process {
 
     /// Has it the mappings that it began with, and no descriptor but the standard ones?
     fn is_as_it_was(&self) -> bool {
-        let descriptors = || Some(std::fs::read_dir(format!("/proc/{}/fd", self.pid)).ok()?.count());
+        // Since 6.2 the size of the folder is their number.
+        let descriptors = || match self.fds.metadata().ok()?.len() {
+            0 => Some(std::fs::read_dir(format!("/proc/{}/fd", self.pid)).ok()?.count() as u64),
+            n => Some(n),
+        };
         self.mappings().is_some_and(|now| now == self.own) && descriptors() == Some(3)
     }
 }
@@ -365,11 +372,22 @@ impl<'b> Tested<'b> {
 
     /// Use the process again, if nothing of this scenario is left in it.
     pub fn give_back(mut self, scenario: &Scenario, subject: Option<Subject>) {
-        // Whoever is in one of these gets out of it when the userfaultfd is closed.
+        // Whoever is in one of these gets out of it when the userfaultfd is closed, or when the lock of the inode is given up; by
+        // then it has mapped and unmapped what it was to.
         let wakes = |op: &Op| {
             matches!(
                 op,
-                Op::Load { .. } | Op::Store { .. } | Op::Pread { .. } | Op::Pwrite { .. } | Op::Mlock { .. } | Op::Madvise { .. }
+                Op::Load { .. }
+                    | Op::Store { .. }
+                    | Op::Pread { .. }
+                    | Op::Pwrite { .. }
+                    | Op::Ftruncate { .. }
+                    | Op::Fallocate { .. }
+                    | Op::Mmap { .. }
+                    | Op::Munmap { .. }
+                    | Op::Mremap { .. }
+                    | Op::Mlock { .. }
+                    | Op::Madvise { .. }
             )
         };
         let (own, others) = self.executors.split_at(self.initial);
