@@ -194,6 +194,8 @@ impl Before {
         let shared = vma.vm_flags.contains(VM_SHARED);
         let free =
             s.config.nr_frames as usize - s.mem_map.iter().filter(|p| p.refcount != 0).count().min(s.config.nr_frames as usize);
+        // Blocks of clean pages that reclaim dropped: shmem_recalc_inode() gives them back behind the first page that is charged.
+        let dropped = node.map_or(0, |n| n.info.alloced - n.info.swapped - n.nrpages).max(0);
         let mut pages = SmallVec::new();
         let mut swap_ins = 0;
         for i in 0..(len / PAGE_SIZE).min(MOST) {
@@ -211,7 +213,8 @@ impl Before {
             // Strict overcommit counts for files that are charged page by page.
             let commit = node.is_some_and(|n| n.info.flags.contains(VM_NORESERVE))
                 && s.config.commit_limit.is_some_and(|l| s.vm_committed_as + i as i64 >= l);
-            let full = sb.is_some_and(|b| b.max_blocks > 0 && b.used_blocks + i as i64 >= b.max_blocks);
+            let given_back = if i > 0 { dropped } else { 0 };
+            let full = sb.is_some_and(|b| b.max_blocks > 0 && b.used_blocks + i as i64 - given_back >= b.max_blocks);
             pages.push(PageBefore {
                 addr,
                 past_eof: node.is_some_and(|n| index >= max_off(n.i_size)),
