@@ -490,19 +490,18 @@ async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
     while copied < count {
         let this_len = (count - copied).min(PAGE_SIZE);
         let at = user_addr(buf).wrapping_add(copied);
+        let there = addr.wrapping_add(copied);
+        // The buffer is kept in step with the memory: a byte lies in it where it lies in its page there.
+        let begin = there & (PAGE_SIZE - 1);
         let mut cells = [None; CELLS];
         if write {
-            if mm::uaccess::copy_from_user(k, page, 0, at, this_len).await != 0 {
+            if mm::uaccess::copy_from_user(k, page, begin, at, this_len).await != 0 {
                 ret = Err(EFAULT);
                 break;
             }
-            for (i, cell) in k.page(page).cells.iter().enumerate() {
-                if CELL_AT[i] < this_len {
-                    cells[i] = Some(*cell);
-                }
-            }
+            cells = k.page(page).cells.map(Some);
         }
-        let this_len = mm::gup::access_remote_vm(k, mm, addr.wrapping_add(copied), &mut cells, this_len, write).await;
+        let this_len = mm::gup::access_remote_vm(k, mm, there, &mut cells, this_len, write).await;
         if this_len == 0 {
             if copied == 0 {
                 ret = Err(EIO);
@@ -515,12 +514,13 @@ async fn on_proc_mem(k: &Kernel, file: FileId, mm: MmId, op: &Op) -> Outcome {
                     k.page_mut(page).cells[i] = *cell;
                 }
             }
-            if mm::uaccess::copy_to_user(k, at, Some(page), 0, this_len).await != 0 {
+            if mm::uaccess::copy_to_user(k, at, Some(page), begin, this_len).await != 0 {
                 ret = Err(EFAULT);
                 break;
             }
             if copied == 0 {
-                first = cells;
+                first = CELL_AT
+                    .map(|at| if at < this_len { cells[mm::uaccess::cell_before((begin + at) % PAGE_SIZE)] } else { None });
             }
         }
         copied += this_len;

@@ -17,7 +17,6 @@ use crate::mm::mlock::mlock_vma_page;
 use crate::mm::mmap::find_vma;
 use crate::mm::page::*;
 use crate::mm::pgtable::*;
-use crate::mm::uaccess::cell_before;
 use crate::point::{Touch, point, spin};
 use crate::uffd::vma::userfaultfd_pte_wp;
 
@@ -354,16 +353,16 @@ pub async fn __get_user_page(
     }
 }
 
-/// Read or write another process's memory, or one's own through /proc/self/mem, as a debugger does. Returns bytes done.
+/// Read or write another process's memory, or one's own through /proc/self/mem, as a debugger does: not more than a page's worth of
+/// bytes, which may lie in two pages. Returns bytes done.
 ///
-/// `cells[i]` is the byte at `addr + CELL_AT[i]`. A byte of the range that the model watches at its place in the page but not
-/// in `cells`, or the other way round, is taken from the nearest watched one before it.
+/// `cells[i]` is the byte of the range that is the `CELL_AT[i]`th of its page.
 ///
 /// Kernel:   mm/memory.c:__access_remote_vm, mm/gup.c:get_user_pages_remote @ v5.14
 /// Fidelity: TRIMMED(VM_IO mappings, vm_ops->access; watched bytes)
 /// Locks:    takes and drops mmap_lock for reading, held throughout: no `locked`, so a userfault is not waited for
 /// Errors:   a short count where a page cannot be had
-pub async fn access_remote_vm(k: &Kernel, mm: MmId, addr: u64, cells: &mut [Option<Cell>], len: u64, write: bool) -> u64 {
+pub async fn access_remote_vm(k: &Kernel, mm: MmId, addr: u64, cells: &mut [Option<Cell>; CELLS], len: u64, write: bool) -> u64 {
     let _f = k.enter("access_remote_vm", || format!("addr={addr:#x} len={len} write={write}"));
     let mut gup_flags = FollFlags::FOLL_FORCE | FollFlags::FOLL_TOUCH | FollFlags::FOLL_REMOTE | FollFlags::FOLL_GET;
     gup_flags.set(FollFlags::FOLL_WRITE, write);
@@ -375,6 +374,7 @@ pub async fn access_remote_vm(k: &Kernel, mm: MmId, addr: u64, cells: &mut [Opti
         mmap_read_unlock(k, mm);
         return 0;
     }
+    VM_BUG_ON!(k, len > PAGE_SIZE);
     let mut done = 0;
     while done < len {
         let here = addr.wrapping_add(done);
@@ -388,7 +388,7 @@ pub async fn access_remote_vm(k: &Kernel, mm: MmId, addr: u64, cells: &mut [Opti
         if write {
             for (i, at) in CELL_AT.into_iter().enumerate() {
                 if (offset..offset + bytes).contains(&at)
-                    && let Some(Some(value)) = cells.get(cell_before(done + (at - offset))).copied()
+                    && let Some(value) = cells[i]
                 {
                     write_frame(k, page, i, value);
                 }
@@ -401,9 +401,9 @@ pub async fn access_remote_vm(k: &Kernel, mm: MmId, addr: u64, cells: &mut [Opti
             }
         } else {
             let frame = read_frame(k, page);
-            for (cell, at) in cells.iter_mut().zip(CELL_AT) {
-                if (done..done + bytes).contains(&at) {
-                    *cell = Some(frame[cell_before(offset + (at - done))]);
+            for (i, at) in CELL_AT.into_iter().enumerate() {
+                if (offset..offset + bytes).contains(&at) {
+                    cells[i] = Some(frame[i]);
                 }
             }
         }

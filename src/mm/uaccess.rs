@@ -69,7 +69,8 @@ fn in_page(addr: u64, n: u64) -> u64 {
     n.min(PAGE_SIZE - (addr & (PAGE_SIZE - 1)))
 }
 
-/// Copy `n` bytes from user address `from` into `to` at `to_offset`. Returns how many were not copied.
+/// Copy `n` bytes from user address `from` into `to` at `to_offset`. Returns how many were not copied. What would lie behind the end
+/// of `to` goes to its beginning: only a buffer that is kept in step with the memory it is for goes around like that.
 ///
 /// Kernel:   lib/usercopy.c:_copy_from_user, arch/x86/lib/copy_user_64.S @ v5.14
 /// Fidelity: MODEL (watched bytes; one step per source page. The tail that could not be copied is left alone, which is right
@@ -78,7 +79,7 @@ fn in_page(addr: u64, n: u64) -> u64 {
 /// Errors:   the count is non-zero where the source is not readable
 pub async fn copy_from_user(k: &Kernel, to: PageId, to_offset: u64, from: u64, n: u64) -> u64 {
     let _f = k.enter("copy_from_user", || format!("{to}+{to_offset} from={from:#x} n={n}"));
-    VM_BUG_ON!(k, to_offset + n > PAGE_SIZE);
+    VM_BUG_ON!(k, n > PAGE_SIZE);
     if k.should_fail("copy_from_user") || !access_ok(from, n) {
         return n;
     }
@@ -97,9 +98,9 @@ pub async fn copy_from_user(k: &Kernel, to: PageId, to_offset: u64, from: u64, n
             },
         };
         for (i, at) in CELL_AT.into_iter().enumerate() {
-            if (to_offset + done..to_offset + done + bytes).contains(&at) {
-                let src_at = from + (at - to_offset);
-                k.page_mut(to).cells[i] = cells[cell_before(src_at & (PAGE_SIZE - 1))];
+            let nth = at.wrapping_sub(to_offset) & (PAGE_SIZE - 1);
+            if (done..done + bytes).contains(&nth) {
+                k.page_mut(to).cells[i] = cells[cell_before((from + nth) & (PAGE_SIZE - 1))];
             }
         }
         done += bytes;
@@ -107,7 +108,8 @@ pub async fn copy_from_user(k: &Kernel, to: PageId, to_offset: u64, from: u64, n
     0
 }
 
-/// Copy `n` bytes from `from` (None: zeroes) at `from_offset` to user address `to`. Returns how many were not copied.
+/// Copy `n` bytes from `from` (None: zeroes) at `from_offset`, going around as [`copy_from_user`] does, to user address `to`. Returns
+/// how many were not copied.
 ///
 /// Kernel:   lib/usercopy.c:_copy_to_user, arch/x86/lib/copy_user_64.S @ v5.14
 /// Fidelity: MODEL (watched bytes; one step per destination page)
@@ -115,7 +117,7 @@ pub async fn copy_from_user(k: &Kernel, to: PageId, to_offset: u64, from: u64, n
 /// Errors:   the count is non-zero where the destination is not writable
 pub async fn copy_to_user(k: &Kernel, to: u64, from: Option<PageId>, from_offset: u64, n: u64) -> u64 {
     let _f = k.enter("copy_to_user", || format!("to={to:#x} {from:?}+{from_offset} n={n}"));
-    VM_BUG_ON!(k, from_offset + n > PAGE_SIZE);
+    VM_BUG_ON!(k, n > PAGE_SIZE);
     if k.should_fail("copy_to_user") || !access_ok(to, n) {
         return n;
     }
@@ -134,7 +136,7 @@ pub async fn copy_to_user(k: &Kernel, to: u64, from: Option<PageId>, from_offset
             for (i, at) in CELL_AT.into_iter().enumerate() {
                 if (dst_in_page..dst_in_page + bytes).contains(&at) {
                     let src_at = from_offset + done + (at - dst_in_page);
-                    write_frame(k, page, i, cells[cell_before(src_at)]);
+                    write_frame(k, page, i, cells[cell_before(src_at & (PAGE_SIZE - 1))]);
                 }
             }
         }
@@ -240,6 +242,14 @@ mod tests {
         // A part of a page leaves the rest alone.
         assert_eq!(run(copy_from_user(&k, to, 1024, user_addr(UserBuf::Fill(9)), 1024)), 0);
         assert_eq!(k.page(to).cells, [3, 9, 5, 6].map(Cell::new));
+        // Around the end: each byte comes to where it is in its own page.
+        assert_eq!(run(copy_from_user(&k, to, 1024, ADDR + 1024, PAGE_SIZE)), 0);
+        assert_eq!(k.page(to).cells, [5, 2, 3, 4].map(Cell::new));
+        let there = map(&k, mm, ADDR + 4 * PAGE_SIZE, [0; 4], _PAGE_RW);
+        let next = map(&k, mm, ADDR + 5 * PAGE_SIZE, [0; 4], _PAGE_RW);
+        assert_eq!(run(copy_to_user(&k, ADDR + 4 * PAGE_SIZE + 1024, Some(to), 1024, PAGE_SIZE)), 0);
+        assert_eq!(k.page(there).cells, [0, 2, 3, 4].map(Cell::new));
+        assert_eq!(k.page(next).cells, [5, 0, 0, 0].map(Cell::new));
     }
 
     #[test]
