@@ -295,31 +295,46 @@ fn short(op: &Op) -> String {
     name
 }
 
+/// What came of a program.
+struct Judged {
+    case: Case,
+    /// How it was run in the end; whoever wants to see it again takes a new process.
+    manner: Manner,
+    /// A difference that was there the first time only.
+    once: Option<String>,
+}
+
+/// Run a program; again, and more closely, if it differs or a promise is broken.
+fn judge(bench: &Bench, frames: &Frames, plan: &Plan, n: u64, program: &Program) -> Judged {
+    let looks = plan.looks.of(n);
+    let manner = Manner { dry: without_swap(n), new: plan.fresh, looks };
+    let first = case(bench, frames, plan, program, manner);
+    let again = |looks| {
+        let manner = Manner { new: true, looks, ..manner };
+        Judged { case: case(bench, frames, plan, program, manner), manner, once: None }
+    };
+    match first.kind() {
+        Some((name, ..)) => {
+            let closely = (looks == Looks::Last).then(|| again(Looks::Each)).filter(|judged| judged.case.kind().is_some());
+            let mut judged = closely.unwrap_or_else(|| again(looks));
+            // What is not seen a second time says nothing of the model.
+            judged.once = judged.case.kind().is_none().then_some(name);
+            judged
+        }
+        // Does the kernel do the same on the way, too?
+        None if looks == Looks::Last && !unknown(&first).is_empty() => again(Looks::Each),
+        None => Judged { case: first, manner: Manner { new: true, ..manner }, once: None },
+    }
+}
+
 fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, numbers: impl Iterator<Item = u64>) {
     let mut met: BTreeMap<String, u64> = BTreeMap::new();
     for n in numbers {
         teller.tell(&Told::Begun(n));
         let program = program(plan.seed, n, plan.revision, plan.scope);
-        let dry = without_swap(n);
-        let mut manner = Manner { dry, new: plan.fresh, looks: plan.looks.of(n) };
-        let mut this = case(bench, frames, plan, &program, manner);
-        let mut kind = this.kind();
+        let Judged { case: this, manner, once } = judge(bench, frames, plan, n, &program);
+        let (left_out, endless, kind) = (this.left_out, this.endless, this.kind());
         let operations = this.sides.kernel.moments.len() as u64;
-        // What is not seen a second time says nothing of the model. First it is looked for as closely as can be.
-        let again: &[Looks] = if manner.looks == Looks::Last { &[Looks::Each, Looks::Last] } else { &[manner.looks] };
-        let once = kind.take().filter(|_| {
-            for &looks in again {
-                manner = Manner { new: true, looks, ..manner };
-                this = case(bench, frames, plan, &program, manner);
-                kind = this.kind();
-                if kind.is_some() {
-                    break;
-                }
-            }
-            kind.is_none()
-        });
-        manner.new = true;
-        let (left_out, endless, once) = (this.left_out, this.endless, once.map(|(name, ..)| name));
         teller.tell_later(&Told::Done { agree: kind.is_none(), operations, left_out, endless, once });
         match kind {
             Some((name, ..)) => {
