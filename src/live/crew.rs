@@ -74,8 +74,9 @@ pub(super) fn start<T: Serialize>(cpu: usize, job: impl FnOnce(&Bench, &Frames, 
             drop(reader);
             let ready = sys::keep_only(OwnedFd::from(writer)).and_then(|pipe| {
                 sys::pin(cpu)?;
-                // Between the scenario's mappings and the program's: who reads smaps need not read on. Tested processes inherit it.
-                sys::map_nothing();
+                // Tested processes inherit them. They are between the scenario's mappings and the program's: who reads smaps need not
+                // read on.
+                sys::map_helpers();
                 sys::own_proc()?;
                 Ok((Teller { pipe: pipe.into(), later: Vec::new(), of: PhantomData }, Bench::new()?, Frames::open()?))
             });

@@ -402,7 +402,7 @@ mod tests {
         sys::pin(sys::cpus()[0]).unwrap();
         file.write_all(&[0x41; 4096]).unwrap();
         if sys::is_tmpfs(file.as_fd()) {
-            sys::pageout(file.as_fd(), 0).unwrap();
+            assert!(sys::pageout(file.as_fd(), 0, |_| true).unwrap());
             if let Ok(seen) = sys::cachestat(file.as_fd(), 0, 4096) {
                 assert_eq!(seen, (0, 1), "the page is still in the swap cache");
             }

@@ -46,13 +46,26 @@ pub(super) struct Frames {
     flags: File,
     count: File,
     own_smaps: File,
+    own_pagemap: File,
 }
 
 impl Frames {
     /// Open them.
     pub fn open() -> std::io::Result<Frames> {
         let open = File::open;
-        Ok(Frames { flags: open("/proc/kpageflags")?, count: open("/proc/kpagecount")?, own_smaps: open("/proc/self/smaps")? })
+        Ok(Frames {
+            flags: open("/proc/kpageflags")?,
+            count: open("/proc/kpagecount")?,
+            own_smaps: open("/proc/self/smaps")?,
+            own_pagemap: open("/proc/self/pagemap")?,
+        })
+    }
+
+    /// How many times the page at this address of our own is mapped.
+    fn own_mapcount(&self, addr: u64) -> Option<u64> {
+        let mut word = [0u8; 8];
+        self.own_pagemap.read_exact_at(&mut word, addr / PAGE_SIZE * 8).ok()?;
+        Some(self.of(u64::from_ne_bytes(word) & ((1 << 55) - 1))?.mapcount)
     }
 
     fn of(&self, pfn: u64) -> Option<FrameSeen> {
@@ -532,7 +545,14 @@ impl<'f> Observer<'f> {
             return Ok(Outcome::ok(0));
         }
         match mapped[..] {
-            [] => sys::pageout(file.as_fd(), index).map_err(|e| not(&format!("MADV_PAGEOUT: {e}")))?,
+            [] => {
+                let alone = |addr| self.frames.own_mapcount(addr) == Some(1);
+                match sys::pageout(file.as_fd(), index, alone) {
+                    Ok(true) => {}
+                    Ok(false) => return Err(not("the page is mapped by a process that nobody knows yet")),
+                    Err(e) => return Err(not(&format!("MADV_PAGEOUT: {e}"))),
+                }
+            }
             // Mlocked pages are on the unevictable list, which is not scanned.
             [(_, _, true)] => {}
             [(pid, at, false)] if !elsewhere => {

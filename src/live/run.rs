@@ -2,7 +2,7 @@
 //! A scenario in a tested process, step by step.
 
 use super::observe::{Depth, Frames, Observer};
-use super::worker::{Bench, Stopped, Tested, may_go_on};
+use super::worker::{Bench, IN_A_ROW, Stopped, Tested, may_go_on};
 use super::{Seen, Swap, sys};
 use crate::observe::Moment;
 use crate::scenario::{Call, Scenario, Step};
@@ -80,7 +80,7 @@ impl Run<'_, '_> {
             Some(Step::Op(call)) if self.tested.is_ready(call.thread) && self.tested.blocked().next().is_none() => call.thread,
             _ => return Ok(0),
         };
-        let ops: Vec<&Op> = calls.take(sys::QUEUE - 1).take_while(|call| call.thread == thread).map(|call| &call.op).collect();
+        let ops: Vec<&Op> = calls.take(IN_A_ROW).take_while(|call| call.thread == thread).map(|call| &call.op).collect();
         if ops.len() < 2 {
             return Ok(0);
         }

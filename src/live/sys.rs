@@ -68,6 +68,8 @@ pub(super) enum Job {
     Op(Op, usize),
     /// mincore(2) of so many ranges, which are in `data`, where the answers are put, a byte a page.
     Incore(usize),
+    /// Let the CPU forget what it knows of page tables.
+    FlushTlb,
     /// Give up every descriptor and every mapping that a scenario may have left.
     Tidy,
 }
@@ -557,6 +559,7 @@ pub(super) fn work(slots: &Slots, letters: Letters, me: usize) -> usize {
             raw
         }
         Job::Incore(n) => incore(n, data),
+        Job::FlushTlb => flush_tlb(),
         Job::Tidy => tidy(),
     };
     // SAFETY: as above.
@@ -907,19 +910,21 @@ impl Eye {
     }
 }
 
-/// Swap one page of a file out: map it alone, so that no fault maps its neighbours, and give it up. Only right for a page that
-/// nobody else maps.
-pub(super) fn pageout(fd: BorrowedFd<'_>, index: u64) -> io::Result<()> {
+/// Swap one page of a file out: map it alone, so that no fault maps its neighbours, and give it up. False if somebody else has it
+/// mapped, which `alone` finds out by the address here.
+pub(super) fn pageout(fd: BorrowedFd<'_>, index: u64, alone: impl FnOnce(u64) -> bool) -> io::Result<bool> {
     // SAFETY: a new mapping, which is gone before this returns.
     unsafe {
         let at = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, fd.as_raw_fd(), (index << 12) as i64);
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let done = checked(libc::madvise(at, 4096, libc::MADV_POPULATE_READ))
-            .and_then(|_| checked(libc::madvise(at, 4096, libc::MADV_PAGEOUT)));
+        let done = checked(libc::madvise(at, 4096, libc::MADV_POPULATE_READ)).and_then(|_| match alone(at as u64) {
+            true => checked(libc::madvise(at, 4096, libc::MADV_PAGEOUT)).map(|_| true),
+            false => Ok(false),
+        });
         libc::munmap(at, 4096);
-        done.map(|_| ())
+        done
     }
 }
 
@@ -974,11 +979,34 @@ pub(super) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     unsafe { Ok(OwnedFd::from_raw_fd(checked(libc::syscall(libc::SYS_pidfd_open, pid, 0u32))? as RawFd)) }
 }
 
-/// Map a page without contents at [`END`](super::observe::END), for [`drain_batches`].
-pub(super) fn map_nothing() {
+/// What [`flush_tlb`] works on, and how long it is: the kernel flushes more than 33 pages as a whole.
+const FORGOTTEN: u64 = super::observe::END + (1 << 20);
+const FORGOTTEN_LEN: usize = 64 << 12;
+
+/// Map what this module needs in a tested process: a page without contents at [`END`](super::observe::END), for [`drain_batches`], and
+/// memory for [`flush_tlb`].
+pub(super) fn map_helpers() {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-    // SAFETY: a new mapping where nothing is; nobody ever looks into it.
-    unsafe { libc::mmap(super::observe::END as *mut libc::c_void, 4096, libc::PROT_NONE, flags, -1, 0) };
+    let map = |at: u64, len: usize, prot: i32| {
+        // SAFETY: a new mapping where nothing is.
+        unsafe { libc::mmap(at as *mut libc::c_void, len, prot, flags, -1, 0) };
+    };
+    map(super::observe::END, 4096, libc::PROT_NONE);
+    map(FORGOTTEN, FORGOTTEN_LEN, libc::PROT_READ | libc::PROT_WRITE);
+}
+
+/// Make the CPU forget what it knows of this process's page tables: take the right to write away from two pages that are far apart.
+fn flush_tlb() -> Raw {
+    let at = FORGOTTEN as *mut u8;
+    // SAFETY: the mapping is ours, and nothing refers to it.
+    let ret = unsafe {
+        at.write_volatile(1);
+        at.add(FORGOTTEN_LEN - 1).write_volatile(1);
+        let ret = libc::mprotect(at.cast(), FORGOTTEN_LEN, libc::PROT_READ);
+        libc::mprotect(at.cast(), FORGOTTEN_LEN, libc::PROT_READ | libc::PROT_WRITE);
+        result(ret.into())
+    };
+    Raw { ret, words: [0; 6], trap: Trap::default() }
 }
 
 /// Let this CPU do what it has put off: pages on their way to the LRU, and what mlock counts. (lru_add_drain(), which MADV_COLD
