@@ -220,10 +220,11 @@ impl Watch {
             self.ran.push(Ran { op: *op, inode: a.inode, filling: a.filling });
         }
         let instruction = matches!(op, Op::Load { .. } | Op::Store { .. });
-        let sure = if a.overlapped {
-            Sure::Overlapped(self.spec.group())
-        } else if a.disturbed && !instruction {
+        let sure = if a.disturbed && !instruction {
+            // It may have done a part before the others, which may have ended before this group began.
             Sure::Perhaps
+        } else if a.overlapped {
+            Sure::Overlapped(self.spec.group())
         } else {
             Sure::Yes
         };
