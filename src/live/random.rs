@@ -65,9 +65,9 @@ impl Looks {
     /// Each with its name on the command line.
     pub const NAMES: [(&str, Looks); 3] = [("each", Looks::Each), ("last", Looks::Last), ("none", Looks::None)];
 
-    /// Those of this program.
+    /// Those of this program. Whether it has swap is another matter.
     fn of(self, n: u64) -> Looks {
-        if self == Looks::Last && n % 8 == 3 { Looks::Each } else { self }
+        if self == Looks::Last && n / 8 % 8 == 3 { Looks::Each } else { self }
     }
 }
 
