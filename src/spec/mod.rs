@@ -577,7 +577,11 @@ impl Spec {
                     self.store(s, mm, to, to.saturating_add(n), from, sure);
                 }
             }
-            (&Op::Pwrite { buf, offset, .. }, _) => {
+            (&Op::Pwrite { buf, count, offset, .. }, _) => {
+                if let (None, Subject::Mem(mm)) = (ok, d.subject) {
+                    // Where the buffer ends short, mem_rw() forgets how much it has written.
+                    return self.store(s, mm, offset, offset.saturating_add(count), Source::Any, Sure::Perhaps);
+                }
                 let Some(n) = ok.filter(|n| *n > 0) else { return };
                 let to = offset.saturating_add(n as u64);
                 match d.subject {
