@@ -11,8 +11,8 @@
 //!   those that the file had, as far as the reference knows;
 //! * a private page past the end of a file survives truncation while it is in swap (before v5.18);
 //! * the zero page, where UFFDIO_ZEROPAGE put it over a private mapping of a file, goes when a hole is punched beneath;
-//! * after mremap, munmap, mmap, fork or exit that failed part way, or overlapped with something else, or sleeps half done:
-//!   the private pages of that address space (*re-synchronised*);
+//! * after mremap, munmap, mmap, fork or exit that failed part way, or overlapped with something else, or sleeps half done, and
+//!   after mremap of several mappings: the private pages of that address space (*re-synchronised*);
 //! * the bytes that a system call which sleeps half done has already written.
 //!
 //! Operations overlap when one began before another ended and neither slept. A byte written by one of them may then have any
@@ -647,7 +647,10 @@ impl Spec {
                 }
             }
             (&Op::Mremap { old, old_len, new_len, new, .. }, Some(mm)) => {
-                if ok.is_some() && sure == Sure::Yes {
+                // Where several mappings are moved at once (v6.17), what is mapped behind the gaps between them stays.
+                let end = |new: u64| new.saturating_add(page_align(new_len));
+                let whole = new.is_none_or(|new| vma_at(s, mm, new).is_some_and(|v| v.vm_end >= end(new)));
+                if ok.is_some() && sure == Sure::Yes && whole {
                     self.mremap(mm, old, old_len, new_len, new);
                 } else {
                     self.resynchronise(mm);
