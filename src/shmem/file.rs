@@ -164,6 +164,8 @@ pub async fn shmem_file_read_iter(
 
         // copy_page_to_iter()
         let n = nr.min(count - retval);
+        // page_copy_sane()
+        crate::VM_BUG_ON!(k, offset + n > PAGE_SIZE);
         let ret = n - copy_to_user(k, buf.wrapping_add(retval), page, offset, n).await;
         let cells = page.map_or(ZERO_CELLS, |page| k.page(page).cells);
         for (cell, at) in data.iter_mut().zip(CELL_AT) {
@@ -287,6 +289,8 @@ async fn generic_perform_write(k: &Kernel, inode: InodeId, from: u64, count: u64
 
             // copy_page_from_iter_atomic()
             pagefault_disable(k);
+            // page_copy_sane()
+            crate::VM_BUG_ON!(k, offset + bytes > PAGE_SIZE);
             let copied = bytes - copy_from_user(k, page, offset, src, bytes).await;
             pagefault_enable(k);
 

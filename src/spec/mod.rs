@@ -13,7 +13,7 @@
 //! * the zero page, where UFFDIO_ZEROPAGE put it over a private mapping of a file, goes when a hole is punched beneath;
 //! * after mremap, munmap, mmap, fork or exit that failed part way, or overlapped with something else, or sleeps half done, and
 //!   after mremap of several mappings: the private pages of that address space (*re-synchronised*);
-//! * the bytes that a system call which sleeps half done has already written.
+//! * the bytes that a system call which sleeps half done has already written, and those of a write to /proc/PID/mem that failed.
 //!
 //! Operations overlap when one began before another ended and neither slept. A byte written by one of them may then have any
 //! of the values that some order gives ([`bytes::Values`]), until the kernel has settled.
