@@ -23,9 +23,14 @@ pub(super) struct Teller<T> {
 }
 
 impl<T: Serialize> Teller<T> {
-    /// Tell. Whoever should hear it may be gone, and then the worker goes too.
+    /// Tell, with all that was to be told later.
     pub fn tell(&mut self, what: &T) {
         self.tell_later(what);
+        self.flush();
+    }
+
+    /// Tell what was to be told later. Whoever should hear it may be gone, and then the worker goes too.
+    pub fn flush(&mut self) {
         if self.pipe.write_all(&self.later).is_err() {
             sys::exit(71);
         }

@@ -132,8 +132,6 @@ pub struct Report {
 #[derive(Serialize, Deserialize)]
 enum Told {
     Begun(u64),
-    /// There is nothing left to do.
-    Over,
     /// Still at it: making a program small takes many runs.
     Alive,
     Done {
@@ -384,7 +382,7 @@ fn work(bench: &Bench, frames: &Frames, teller: &mut Teller<Told>, plan: &Plan, 
             }
         }
     }
-    teller.tell(&Told::Over);
+    teller.flush();
 }
 
 /// Rules that are broken in a way that is not on record.
@@ -429,7 +427,7 @@ pub fn save(host: &Host, plan: &Plan, report: &Report, dir: &Path) -> io::Result
 impl Report {
     fn hear(&mut self, told: Told) {
         match told {
-            Told::Begun(_) | Told::Over | Told::Alive => {}
+            Told::Begun(_) | Told::Alive => {}
             Told::Done { agree, operations, left_out, endless, once } => {
                 if endless {
                     self.endless += 1;

@@ -44,10 +44,11 @@ fn steps(bench: &Bench, frames: &Frames, scenario: &Scenario, swap: &Swap, how: 
     let mut run = Run { scenario, swap, how, tested, observer, ranges: Vec::new(), seen };
     let mut n = 0;
     while n < scenario.steps.len() {
-        n += match run.several(n)? {
-            0 => run.one(n)?,
-            several => several,
-        };
+        let taken = run.several(n)?;
+        if taken == 0 {
+            run.one(n)?;
+        }
+        n += taken.max(1);
     }
     run.end();
     // Files that are looked through go first.
@@ -98,7 +99,7 @@ impl Run<'_, '_> {
     }
 
     /// The n-th step.
-    fn one(&mut self, n: usize) -> Result<usize, Stopped> {
+    fn one(&mut self, n: usize) -> Result<(), Stopped> {
         let mut moment = Moment::default();
         let call = match &self.scenario.steps[n] {
             Step::Op(call) => Some(call),
@@ -108,7 +109,7 @@ impl Run<'_, '_> {
             && !self.act(call, &mut moment)?
         {
             self.seen.left_out.push(n);
-            return Ok(1);
+            return Ok(());
         }
         moment.blocked = self.tested.blocked().map(|(thread, _)| thread).collect();
         if n >= self.how.from {
@@ -123,7 +124,7 @@ impl Run<'_, '_> {
             };
         }
         self.seen.moments.push(moment);
-        Ok(1)
+        Ok(())
     }
 
     /// Carry out an operation, and wait for what comes of it. False if this kernel cannot be asked for it.

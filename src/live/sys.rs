@@ -154,14 +154,10 @@ impl Slot {
     /// Have mincore(2) called for some ranges, not more than [`RANGES`], of not more than [`ROOM`] pages. What it says comes in
     /// [`data`](Slot::data), a byte a page. False if the executor is still busy.
     pub fn post_incore(&self, ranges: &[(u64, u64)]) -> bool {
-        if self.is_busy() {
-            return false;
-        }
-        let job = self.put_ranges(ranges);
-        self.post(&[job])
+        self.post(&[self.put_ranges(ranges)])
     }
 
-    /// The job that asks for these, not more than [`RANGES`]; the executor must be idle.
+    /// The job that asks for these, not more than [`RANGES`]; to be posted only if the executor is idle.
     pub fn put_ranges(&self, ranges: &[(u64, u64)]) -> Job {
         let n = ranges.len().min(RANGES);
         if !self.is_busy() {
